@@ -1,0 +1,241 @@
+"""``ray-serve-cai``: node, plan, health, status, serve, engines. Each command imports only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ray_serve_cai.errors import RayServeCaiError, UnavailableError, UsageError
+
+POLL_S = 0.5
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code follows sysexits.h."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except RayServeCaiError as error:
+        if os.environ.get("RSCAI_TRACEBACK", "") in ("1", "true", "yes"):
+            raise
+        if str(error):
+            print(f"ray-serve-cai: error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors leave with EX_USAGE rather than argparse's 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
+        self.print_usage(sys.stderr)
+        self.exit(UsageError.exit_code, f"ray-serve-cai: error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ray-serve-cai", description="Serve large language models from a cluster of containers.")
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(run=run)
+        return made
+
+    command("node", node, "Run this container's part of the cluster; its role comes from the environment.", "RSCAI_ROLE=head ray-serve-cai node")
+    made = command("plan", plan, "Show what `node` would do, and start nothing.", "ray-serve-cai plan --json --env-file worker.env")
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
+    made.add_argument("--env-file", type=Path, metavar="F", help="plan for the environment in this file (Docker's format) instead of this one")
+    made = command("health", health, "Ask this node's launcher; exit 0 if the node does its work.", "ray-serve-cai health --live")
+    made.add_argument("--live", action="store_true", help="only ask whether the launcher answers")
+    made.add_argument("--json", action="store_true", help="print the answer as an object")
+    made = command("status", status, "Show phase, models and nodes, as this node's launcher sees them.", "ray-serve-cai status --wait --timeout 300")
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
+    made.add_argument("--wait", action="store_true", help="show each phase until the node is ready")
+    made.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds to wait (default: %(default)s)")
+    made = command("serve", serve, "Apply a configuration to the running cluster and watch it.", "ray-serve-cai serve --config configs/local_cpu.yaml")
+    made.add_argument("--config", type=Path, metavar="F", help="YAML file (default: RSCAI_CONFIG, or RSCAI_MODEL and its companions)")
+    made = command("engines", engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
+    made.add_argument("--json", action="store_true", help="print a list for scripts")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and leave")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from ray_serve_cai import __version__
+
+        print(f"ray-serve-cai {__version__}")
+        parser.exit()
+
+
+def node(arguments: argparse.Namespace) -> int:
+    """Run the launcher until it is told to stop."""
+    import asyncio
+
+    from ray_serve_cai import config, logs
+    from ray_serve_cai.node import discovery, machine, manifest
+    from ray_serve_cai.node.supervisor import Supervisor
+
+    logs.set_up(_log_level(), "node")
+    here = machine.inspect()
+    planned = discovery.plan(os.environ, here)
+    configured = None
+    if planned.role != "worker":
+        configured = config.from_environment(os.environ, manifest.read().engine)
+    return asyncio.run(Supervisor(planned, configured, here, os.environ).run())
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Print the plan."""
+    from ray_serve_cai.node import command, discovery, machine, manifest
+
+    env = _env_file(arguments.env_file) if arguments.env_file else os.environ
+    planned = discovery.plan(env, machine.inspect())
+    line = command.ray_start(planned, manifest.read(), planned.node_ip)
+    text = discovery.as_json(planned, line)
+    if arguments.json:
+        print(text)
+        return 0
+    for key, value in json.loads(text).items():
+        shown = " ".join(value) if key == "command" else value
+        if isinstance(shown, dict):
+            shown = ", ".join(f"{name}={item}" for name, item in shown.items()) or "none"
+        print(f"{key:15} {'unknown before joining' if shown is None and key == 'node_ip' else shown}")
+    return 0
+
+
+def health(arguments: argparse.Namespace) -> int:
+    """Exit 0 if healthy."""
+    from ray_serve_cai.node import health as node_health
+
+    code, document = node_health.ask("/health" if arguments.live else "/ready")
+    if arguments.json:
+        print(json.dumps(document))
+    elif arguments.live:
+        print(f"{document['role']}: {document['phase']}: {document['phase_detail']}")
+    else:
+        print(f"{document['phase']}: {document['detail']}")
+    return 0 if code == 200 else UnavailableError.exit_code
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show the state, once or until it is ready."""
+    from ray_serve_cai.node import health as node_health
+
+    deadline = time.monotonic() + arguments.timeout
+    said = ""
+    while True:
+        code, ready = node_health.ask("/ready")
+        line = f"{ready['phase']}: {ready['detail']}"
+        if not arguments.wait or code == 200:
+            break
+        if line != said:
+            said = line
+            print(line, flush=True)
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"not ready after {arguments.timeout:.0f} s; last seen: {line}.")
+        time.sleep(POLL_S)
+    document = node_health.ask("/health")[1]
+    if arguments.json:
+        print(json.dumps(document, indent=2))
+        return 0
+    print(line)
+    for model in document["models"]:
+        print(f"model {model['name']}: {model['state']}, {model['engine']}, {model['replicas']} replicas {model['error']}".rstrip())
+    print(f"nodes: {document['nodes']['alive']} alive, {document['nodes']['expected']} expected")
+    return 0
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Apply the configuration and watch; the launcher's head runs this as a child."""
+    from ray_serve_cai import config, logs
+    from ray_serve_cai.node import command, discovery, machine, manifest
+    from ray_serve_cai.serving import app, controller
+
+    logs.set_up(_log_level(), "serve")
+    contents = manifest.read()
+    given = config.load(arguments.config) if arguments.config else config.from_environment(os.environ, contents.engine)
+    here = machine.inspect()
+    planned = discovery.plan(os.environ, here)
+    address = os.environ.get("RAY_ADDRESS") or str(command.gcs_address(planned, planned.node_ip or here.primary_ip()))
+    settings = controller.ServeSettings(
+        ray_address=address,
+        min_nodes=planned.min_nodes,
+        serve_port=planned.ports.serve_http,
+        dashboard_port=planned.ports.dashboard,
+        state_file=Path(os.environ.get("RSCAI_STATE_FILE") or "/tmp/ray-serve-cai/state.json"),
+    )
+    controller.run(given, app.engine_configs(given, device=contents.device, drain_s=planned.drain_s), settings)
+    return 0
+
+
+def engines(arguments: argparse.Namespace) -> int:
+    """List what is registered."""
+    from ray_serve_cai.engines.registry import get_registry
+
+    registry = get_registry()
+    rows = [
+        {
+            "name": name,
+            "description": registry.get(name).description,
+            "installed": registry.installed_version(name),
+            "install": registry.get(name).install,
+            "default": name == registry.get_default_engine(),
+        }
+        for name in registry.list_engines()
+    ]
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        state = f"installed, {row['installed']}" if row["installed"] else f"not installed; {row['install']}"
+        print(f"{row['name']:12} {row['description']} ({state}){' [default]' if row['default'] else ''}")
+    return 0
+
+
+def _log_level() -> str:
+    from ray_serve_cai.node.environment import choice
+
+    return choice(os.environ, "RSCAI_LOG_LEVEL", ("debug", "info", "warning", "error"), "info")
+
+
+def _env_file(path: Path) -> Mapping[str, str]:
+    """Docker's format: NAME=value lines, values literal; NAME alone takes the value from this environment."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {path} cannot be read: {error}.") from error
+    env: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not name.strip() or " " in name.strip():
+            raise UsageError(f"--env-file {path}, line {number}: {line!r} is no NAME=value.")
+        if equals:
+            env[name.strip()] = value
+        elif name.strip() in os.environ:
+            env[name.strip()] = os.environ[name.strip()]
+    return env
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""YAML or environment -> ``Config``: which models are served, how, and behind what. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ray_serve_cai.errors import ConfigError, UsageError
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+class Strict(BaseModel):
+    """Base of all configuration models: no unknown keys, no silent conversions, no mutation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelConfig(Strict):
+    """One model and how it is laid out over the cluster."""
+
+    name: Name = Field(description="Name in the API; also the path segment in /models/<name>/v1. Default: `source`.")
+    source: Name = Field(description="A name under /opt/ray-serve-cai/models, a path, or a Hugging Face id.")
+    engine: Name | None = Field(None, description="Registered engine name. Default: the engine of the image.")
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Copies of the model.")
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share each layer.")
+    pipeline_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share the list of layers.")
+    cpus_per_replica: Annotated[float, Field(gt=0, le=1024)] = Field(
+        1.0, description="CPUs that a replica reserves in Ray; it does not limit threads."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the device of the image.")
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="The engine's own server arguments, as its command line names them."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_from_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "source" in data and "name" not in data:
+            return {"name": data["source"], **data}
+        return data
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_path(cls, name: str) -> str:
+        if not _SEGMENT.fullmatch(name.lstrip("/")):
+            raise ValueError("use letters, digits, '.', '_', '-' and '/' so that it can stand in a URL")
+        return name
+
+    @field_validator("engine_args")
+    @classmethod
+    def _python_names(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {str(key).lstrip("-").replace("-", "_"): value for key, value in arguments.items()}
+
+    @model_validator(mode="after")
+    def _one_place_per_setting(self) -> ModelConfig:
+        fields = {"model": "source", "served_model_name": "name"} | {
+            key: key for key in ("tensor_parallel_size", "pipeline_parallel_size")
+        }
+        for argument, field in fields.items():
+            if argument in self.engine_args:
+                raise ValueError(f"engine_args.{argument} is set here by `{field}`; move the value there")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that one replica consists of."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+class ServerConfig(Strict):
+    """The front door."""
+
+    max_body_mb: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="Largest request body, in MiB; more is answered with 413.")
+    max_ongoing_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1000, description="Requests that one replica works on at a time; more wait."
+    )
+
+
+class Config(Strict):
+    """A whole configuration file."""
+
+    models: Annotated[list[ModelConfig], Field(min_length=1)] = Field(
+        description="Models to serve; the first one answers at /v1, each at /models/<name>/v1."
+    )
+    server: ServerConfig = Field(default_factory=lambda: ServerConfig(), description="The front door.")
+
+    @field_validator("models")
+    @classmethod
+    def _names_differ(cls, models: list[ModelConfig]) -> list[ModelConfig]:
+        seen: set[str] = set()
+        for model in models:
+            if model.name in seen:
+                raise ValueError(f"two models are named {model.name!r}; names must differ")
+            seen.add(model.name)
+        return models
+
+
+def load(path: str | Path) -> Config:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or says something impossible. The message holds the file, the path
+            in the file, the value and the fix.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); set RSCAI_CONFIG to a YAML file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
+    return parse(data, str(path))
+
+
+def parse(data: object, where: str) -> Config:
+    """Validate parsed YAML; ``where`` names the file in errors.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: holds {type(data).__name__}, not a mapping; start with `models:`.")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(where, item) for item in error.errors())) from error
+
+
+def from_environment(env: Mapping[str, str], default_engine: str | None = None) -> Config:
+    """The configuration that RSCAI_CONFIG, or else RSCAI_MODEL and its companions, describe.
+
+    Raises:
+        UsageError: variables contradict each other or have impossible values.
+        ConfigError: the file they name is wrong.
+    """
+    values = {name: env.get(name, "").strip() for name in _VARIABLES}
+    file = values.pop("RSCAI_CONFIG")
+    if file:
+        doubled = [name for name, value in values.items() if value]
+        if doubled:
+            raise UsageError(f"RSCAI_CONFIG and {doubled[0]} are both set; the file says it all: unset {doubled[0]}.")
+        return load(file)
+    model: dict[str, object] = {"source": values["RSCAI_MODEL"] or "demo", "engine": values["RSCAI_ENGINE"] or default_engine}
+    if values["RSCAI_MODEL_NAME"]:
+        model["name"] = values["RSCAI_MODEL_NAME"]
+    if values["RSCAI_ENGINE_ARGS"]:
+        model["engine_args"] = _json_object("RSCAI_ENGINE_ARGS", values["RSCAI_ENGINE_ARGS"])
+    return parse({"models": [model]}, "environment")
+
+
+_VARIABLES = ("RSCAI_CONFIG", "RSCAI_MODEL", "RSCAI_MODEL_NAME", "RSCAI_ENGINE", "RSCAI_ENGINE_ARGS")
+
+
+def _json_object(variable: str, value: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(value)
+    except ValueError as error:
+        raise UsageError(f"{variable} is not JSON ({error}); use for example '{{\"max_model_len\": 2048}}'.") from error
+    if not isinstance(parsed, dict):
+        raise UsageError(f"{variable} is {value!r}; use a JSON object, for example '{{\"max_model_len\": 2048}}'.")
+    return parsed
+
+
+def _explain(where: str, item: Mapping[str, Any]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+    value = repr(item["input"])
+    value = value if len(value) <= 80 else value[:77] + "..."
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        key, known = str(item["loc"][-1]), _siblings(item["loc"])
+        near = get_close_matches(key, known, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}."
+        return f"{where}: {path}: unknown key; {fix}"
+    if item["type"] == "missing":
+        return f"{where}: {path}: missing; add it."
+    return f"{where}: {path or 'top level'}: {value}: {message}."
+
+
+def _siblings(loc: tuple[str | int, ...]) -> list[str]:
+    owner: type[BaseModel] = Config
+    for part in loc[:-1]:
+        owner = {"models": ModelConfig, "server": ServerConfig}.get(str(part), owner)
+    return list(owner.model_fields)

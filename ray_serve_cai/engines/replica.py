@@ -1,0 +1,128 @@
+"""The Serve replica that every engine runs in, and the factory that places it. Importing this imports Ray Serve."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+from ray import serve
+
+from ray_serve_cai.engines import report
+from ray_serve_cai.engines.base import ASGIApp, EngineConfig, Receive, Scope, Send
+from ray_serve_cai.engines.memory import check_memory
+from ray_serve_cai.engines.registry import get_registry
+from ray_serve_cai.errors import EngineError, RayServeCaiError
+
+logger = logging.getLogger("ray.serve")
+
+WARM_UP_TIMEOUT_S = 300
+_WARM_UP = (
+    ("/v1/completions", {"prompt": "Hello", "max_tokens": 1}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}),
+    ("/v1/embeddings", {"input": "Hello"}),
+    ("/pooling", {"input": "Hello"}),
+    ("/classify", {"input": "Hello"}),
+    ("/score", {"text_1": "Hello", "text_2": "Hello"}),
+)
+"""Requests that make a model work once; the first of them that the engine accepts counts."""
+
+
+@serve.ingress()
+class Replica:
+    """One replica: the engine, and its own HTTP application behind Serve's ingress."""
+
+    async def __init__(self, config: dict[str, Any]) -> None:
+        self._config = EngineConfig.model_validate(config)
+        name = self._config.name
+        try:
+            self._report("loading weights")
+            check_memory(self._config)
+            self._engine = get_registry().engine_class(self._config.engine)(self._config)  # type: ignore[call-arg]
+            await self._engine.start(self._report)
+            self._report("warming up")
+            await warm_up(self._engine.asgi_app(), name)
+        except RayServeCaiError as error:
+            report.write(name, report.StartReport(error=str(error), error_type=type(error).__name__))
+            raise
+        self._report("ready")
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        return at_root(self._engine.asgi_app())
+
+    async def check_health(self) -> None:
+        """Called by Serve; raising replaces the replica."""
+        await self._engine.check_health()
+
+    async def __del__(self) -> None:
+        engine = getattr(self, "_engine", None)
+        if engine is not None:
+            await engine.shutdown()
+
+    def _report(self, phase: str) -> None:
+        logger.info("model %s: %s", self._config.name, phase)
+        report.write(self._config.name, report.StartReport(phase=phase))
+
+
+class ReplicaFactory:
+    """`DeploymentFactoryProtocol` for every engine that fits into one node."""
+
+    def create_deployment(self, config: EngineConfig) -> serve.Application:
+        """One actor per replica with all its GPUs; it prefers worker nodes, and takes the head where there is no other."""
+        deployment = serve.deployment(
+            Replica,
+            name="engine",
+            num_replicas=config.replicas,
+            max_ongoing_requests=config.max_ongoing_requests,
+            graceful_shutdown_timeout_s=config.drain_s,
+            health_check_period_s=2,
+            health_check_timeout_s=30,
+            max_constructor_retry_count=3,
+            ray_actor_options=actor_options(config),
+        )
+        return deployment.bind(config.model_dump())
+
+
+def actor_options(config: EngineConfig) -> dict[str, Any]:
+    """Ray's options for the replica's actor: exactly its GPUs, on a node whose image has the engine."""
+    engine = {"rscai/engine": config.engine}
+    return {
+        "num_cpus": config.cpus,
+        "num_gpus": config.gpus,
+        "label_selector": engine | {"rscai/role": "worker"},
+        "fallback_strategy": [{"label_selector": engine}],
+    }
+
+
+def at_root(app: ASGIApp) -> ASGIApp:
+    """Let an application that knows only its own paths answer below any prefix.
+
+    Serve leaves the prefix in ``path`` and names it in ``root_path``; engines expect neither.
+    """
+
+    async def rooted(scope: Scope, receive: Receive, send: Send) -> None:
+        prefix = scope.get("root_path", "")
+        if prefix and scope["type"] in ("http", "websocket") and scope["path"].startswith(prefix):
+            scope = {**scope, "root_path": "", "path": scope["path"][len(prefix) :] or "/", "raw_path": None}
+        await app(scope, receive, send)
+
+    return rooted
+
+
+async def warm_up(app: ASGIApp, model: str) -> None:
+    """Make the model generate, or embed, once: kernels, caches and templates are loaded before anyone waits for them.
+
+    Raises:
+        EngineError: the engine accepted none of the requests, or failed on one.
+    """
+    transport = httpx.ASGITransport(app=app)
+    seen = []
+    async with httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=WARM_UP_TIMEOUT_S) as client:
+        for path, body in _WARM_UP:
+            answer = await client.post(path, json={"model": model, **body})
+            if answer.is_success:
+                return
+            seen.append(f"{path} -> {answer.status_code} {answer.text[:200]}")
+            if answer.is_server_error:
+                break
+    raise EngineError(f"model {model!r} did not generate a first token: {'; '.join(seen)}.")

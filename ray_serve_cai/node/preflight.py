@@ -1,0 +1,38 @@
+"""What can be found wrong with this machine before anything is started."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+
+from ray_serve_cai.errors import ResourceError
+from ray_serve_cai.node.discovery import NodePlan
+
+logger = logging.getLogger(__name__)
+
+_SETTINGS = {"front_door": "RSCAI_PORT", "serve_http": "RSCAI_SERVE_PORT", "status": "RSCAI_STATUS_PORT", "gcs": "RSCAI_HEAD_ADDRESS"}
+
+
+def check(plan: NodePlan) -> None:
+    """Raise what would stop this node from serving; log what would only hurt.
+
+    Raises:
+        ResourceError: a port is taken, or may not be opened.
+    """
+    for name, port in plan.ports.listening(plan.role).items():
+        _check_port(name, port, plan.host if name == "front_door" else "0.0.0.0")
+    if plan.resources.plasma_directory:
+        logger.warning("/dev/shm is small, so Ray's object store goes to /tmp; start the container with --shm-size 1g.")
+
+
+def _check_port(name: str, port: int, host: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            fix = f"set {_SETTINGS[name]} to a free one" if name in _SETTINGS else "stop what uses it"
+            fact = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
+            raise ResourceError(f"port {port} on {host} ({name}) {fact}; {fix}.") from error

@@ -1,0 +1,85 @@
+"""A child process of the launcher: started in its own group, its output passed on, its last lines kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+KEPT_LINES = 15
+
+
+class Child:
+    """One supervised process.
+
+    Args:
+        name: its component name, for people.
+        quiet: keep the output for a failure instead of passing it on.
+    """
+
+    def __init__(self, name: str, *, quiet: bool = False) -> None:
+        self.name = name
+        self._quiet = quiet
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+
+    async def start(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start it.
+
+        Raises:
+            OSError: the program cannot be executed.
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            limit=1 << 20,
+        )
+        self._reader = asyncio.create_task(self._read(self._process))
+
+    async def wait(self) -> int:
+        """Its exit code, as a shell would give it; output that it wrote before is read first."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        code = await self._process.wait()
+        if self._reader is not None:
+            await asyncio.wait([self._reader], timeout=2)
+        return code if code >= 0 else 128 - code
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone; nothing where it has ended."""
+        if self.running and self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL for its whole group when the grace is over."""
+        if self._process is None:
+            return
+        self.signal(signal.SIGTERM)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._process.wait(), grace_s)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self.wait()
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for raw in process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            if line:
+                self.last_lines.append(line)
+                if not self._quiet:
+                    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,130 @@
+"""The launcher's status server: health, readiness, and, for workers that have the token, the cluster's roll."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aiohttp import web
+
+from ray_serve_cai import __version__
+from ray_serve_cai.node.frontdoor import RETRY_AFTER_S, error_json
+from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.state import ClusterState
+
+
+@dataclass
+class NodeStatus:
+    """What the launcher knows of its own node; changed by the supervisor, read by the server.
+
+    ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head.
+    """
+
+    role: str
+    manifest: Manifest
+    cluster: Callable[[], ClusterState]
+    session: str = ""
+    token: str = ""
+    joined: bool = False
+    stopping: bool = False
+    detail: str = ""
+
+    def ready(self) -> bool:
+        """Whether the node does what it is there for."""
+        if self.stopping:
+            return False
+        return self.joined if self.role == "worker" else self.cluster().ready
+
+
+def health_document(status: NodeStatus) -> dict[str, Any]:
+    """What ``GET /health`` answers."""
+    cluster = status.cluster()
+    if status.role == "worker":
+        phase = "stopping" if status.stopping else "joined" if status.joined else "joining"
+        detail, word = status.detail, "ok" if status.joined and not status.stopping else "starting"
+    else:
+        phase, detail = ("stopping", "no new requests") if status.stopping else (cluster.phase, cluster.detail)
+        word = {"ready": "ok", "degraded": "degraded", "failed": "failed", "stopping": "stopping"}.get(phase, "starting")
+    first = cluster.models[0] if cluster.models else None
+    return {
+        "status": word,
+        "role": status.role,
+        "phase": phase,
+        "phase_detail": detail,
+        "engine": first.engine if first else status.manifest.engine,
+        "model": first.name if first else None,
+        "models": [asdict(model) for model in cluster.models],
+        "nodes": {"alive": cluster.alive, "expected": cluster.expected},
+        "version": __version__,
+    }
+
+
+def ready_document(status: NodeStatus) -> dict[str, Any]:
+    """What ``GET /ready`` answers, with 200 or 503."""
+    health = health_document(status)
+    return {"ready": status.ready(), "phase": health["phase"], "detail": health["phase_detail"], "models": health["models"]}
+
+
+def roll(status: NodeStatus) -> dict[str, Any]:
+    """What ``GET /cluster`` tells a worker: whom it would join, and who is there."""
+    return {
+        "session": status.session,
+        "manifest": status.manifest.as_dict(),
+        "stopping": status.stopping,
+        "nodes": [asdict(node) for node in status.cluster().nodes],
+    }
+
+
+def application(status: NodeStatus) -> web.Application:
+    """The server's routes; whatever else reaches it came for a model that cannot answer yet."""
+
+    async def root(_: web.Request) -> web.Response:
+        links = {"health": "/health", "ready": "/ready", "models": "/v1/models", "chat": "/v1/chat/completions"}
+        return web.json_response({"name": "ray-serve-cai", "version": __version__, "links": links})
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response(health_document(status))
+
+    async def ready(_: web.Request) -> web.Response:
+        document = ready_document(status)
+        if document["ready"]:
+            return web.json_response(document)
+        return web.json_response(document, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+    async def routable(_: web.Request) -> web.Response:
+        return web.Response(status=200 if status.cluster().routable and not status.stopping else 503)
+
+    async def cluster(request: web.Request) -> web.Response:
+        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not status.token or not hmac.compare_digest(sent.encode(), status.token.encode()):
+            return web.json_response({"error": "this cluster has another token"}, status=401)
+        return web.json_response(roll(status))
+
+    async def not_yet(_: web.Request) -> web.Response:
+        document = health_document(status)
+        message = f"No model can answer yet: {document['phase']} ({document['phase_detail']}). GET /ready says when."
+        return web.Response(
+            status=503,
+            text=error_json(503, message, "service_unavailable"),
+            content_type="application/json",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_get("/", root)
+    app.router.add_get("/health", health)
+    app.router.add_get("/ready", ready)
+    app.router.add_get("/routable", routable)
+    app.router.add_get("/cluster", cluster)
+    app.router.add_route("*", "/{rest:.*}", not_yet)
+    return app
+
+
+async def listen(status: NodeStatus, host: str, port: int) -> web.AppRunner:
+    """Start the server; ``cleanup()`` of what is returned ends it."""
+    runner = web.AppRunner(application(status), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner

@@ -1,0 +1,320 @@
+"""The launcher's life: preflight, front door, Ray, serving; then watch, drain and leave. All effects of a node start here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ray_serve_cai import sources, state
+from ray_serve_cai.config import Config
+from ray_serve_cai.engines.registry import get_registry
+from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, SessionChangedError, UnavailableError
+from ray_serve_cai.node import command, frontdoor, join, manifest, preflight, status, token
+from ray_serve_cai.node.discovery import NodePlan
+from ray_serve_cai.node.environment import text
+from ray_serve_cai.node.machine import Machine
+from ray_serve_cai.node.process import Child
+from ray_serve_cai.state import ClusterState
+
+logger = logging.getLogger(__name__)
+
+STATE_DIR = "/var/lib/ray-serve-cai"
+RUN_DIR = Path("/tmp/ray-serve-cai")
+RAY_START_TIMEOUT_S = 120.0
+STOP_GRACE_S = 8.0
+HEAD_LOST_S = 60.0
+POLL_S = 0.25
+WATCH_S = 2.0
+
+
+class Supervisor:
+    """One node, from start to exit."""
+
+    def __init__(self, plan: NodePlan, config: Config | None, machine: Machine, env: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._config = config
+        self._machine = machine
+        self._run_dir = writable(RUN_DIR, Path(f"/tmp/ray-serve-cai-{os.getuid()}"))
+        self._state_dir = writable(Path(text(env, "RSCAI_STATE_DIR", STATE_DIR) or STATE_DIR), self._run_dir)
+        self._state_file = self._run_dir / "state.json"
+        self._state_file.unlink(missing_ok=True)
+        self._manifest = manifest.read()
+        self._given_token = token.given(env)
+        self._env = child_environment(env, plan)
+        self._status = status.NodeStatus(
+            role=plan.role, manifest=self._manifest, cluster=self._cluster, session=secrets.token_hex(8), detail="starting"
+        )
+        self._children: list[Child] = []
+        self._door = Child("front door")
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run the node until it is told to stop; 0 then.
+
+        Raises:
+            RayServeCaiError: what made it impossible to go on.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        logger.info("role %s by rule %r, listening on %s", self._plan.role, self._plan.rule, self._plan.host)
+        preflight.check(self._plan)
+        everywhere = self._plan.role == "head"
+        server = await status.listen(self._status, "0.0.0.0" if everywhere else "127.0.0.1", self._plan.ports.status)
+        try:
+            return await self._until_stopped(self._worker() if self._plan.role == "worker" else self._head())
+        finally:
+            for child in reversed(self._children):
+                await child.stop(STOP_GRACE_S)
+            await server.cleanup()
+
+    async def _until_stopped(self, life: Awaitable[None]) -> int:
+        living = asyncio.ensure_future(life)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([living, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if living.done():
+                living.result()
+                raise EngineError("the node ended without being told to.")
+            await self._drain()
+            return 0
+        finally:
+            for task in (living, stopping):
+                task.cancel()
+            await asyncio.gather(living, stopping, return_exceptions=True)
+
+    async def _head(self) -> None:
+        assert self._config is not None
+        self._check_config(self._config)
+        await self._open_door(self._config)
+        for model in self._config.models:
+            await asyncio.to_thread(sources.check, model.source, dict(self._env))
+        self._set_token(self._given_token or token.make(self._state_dir))
+        node_ip = self._plan.node_ip or self._machine.primary_ip()
+        ray = await self._start_ray(node_ip)
+        await self._listening(node_ip, self._plan.ports.gcs, ray)
+        serving = Child("serve")
+        env = self._env | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip)), "RSCAI_STATE_FILE": str(self._state_file)}
+        self._children.append(serving)
+        await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
+        await self._first_death(ray, serving, self._door)
+
+    async def _worker(self) -> None:
+        head = self._plan.head
+        assert head is not None
+        status_port = self._plan.ports.status
+
+        def key() -> str | None:
+            return self._given_token or token.read(self._state_dir)
+
+        roll = await join.wait_for_head(head, status_port, self._plan.join_timeout_s, key, self._say)
+        join.compare(self._manifest, roll.manifest)
+        self._set_token(key() or "")
+        node_ip = self._plan.node_ip or await join.own_ip(head, self._machine.source_ip)
+        self._say(f"joining the head at {head} as {node_ip}")
+        ray = await self._start_ray(node_ip)
+        watching = asyncio.create_task(self._watch_head(node_ip, roll.session))
+        dying = asyncio.create_task(self._first_death(ray))
+        try:
+            await asyncio.wait([watching, dying], return_when=asyncio.FIRST_COMPLETED)
+            for task in (watching, dying):
+                if task.done():
+                    task.result()
+        finally:
+            watching.cancel()
+            dying.cancel()
+
+    async def _watch_head(self, node_ip: str, session: str) -> None:
+        """Know whether this node is in the cluster, and leave when the head is another one or gone for long."""
+        assert self._plan.head is not None
+        answered = time.monotonic()
+        while True:
+            try:
+                roll = await join.fetch_roll(self._plan.head, self._plan.ports.status, self._status.token)
+            except UnavailableError as error:
+                if time.monotonic() - answered > HEAD_LOST_S:
+                    raise UnavailableError(f"the head at {self._plan.head} does not answer for {HEAD_LOST_S:.0f} s; {error}") from error
+            else:
+                answered = time.monotonic()
+                if roll.session != session:
+                    raise SessionChangedError(f"the head at {self._plan.head} was started anew; this node leaves and joins again.")
+                joined = roll.node(node_ip) is not None
+                if joined != self._status.joined:
+                    self._say(f"joined the cluster as {node_ip}" if joined else "no longer in the cluster")
+                self._status.joined = joined
+            await asyncio.sleep(WATCH_S if self._status.joined else POLL_S)
+
+    async def _start_ray(self, node_ip: str) -> Child:
+        line = command.ray_start(self._plan, self._manifest, node_ip)
+        ray = Child("ray", quiet=logger.getEffectiveLevel() > logging.DEBUG)
+        self._children.append(ray)
+        await ray.start(line, self._env | {"VLLM_HOST_IP": node_ip})
+        return ray
+
+    async def _open_door(self, config: Config) -> None:
+        from ray_serve_cai.serving.app import models_path
+
+        file = self._run_dir / "haproxy.cfg"
+        file.write_text(
+            frontdoor.render(
+                self._plan,
+                default_path=models_path(config.models[0]),
+                max_body_mb=config.server.max_body_mb,
+                threads=max(1, min(4, self._machine.cpus)),
+            )
+        )
+        self._children.append(self._door)
+        await self._door.start([frontdoor.binary(), "-db", "-f", str(file)], self._env)
+        await self._listening("127.0.0.1" if self._plan.host == "0.0.0.0" else self._plan.host, self._plan.ports.front_door, self._door)
+
+    async def _listening(self, host: str, port: int, child: Child) -> None:
+        """Wait until a child listens; its death or the deadline is an error."""
+        deadline = time.monotonic() + RAY_START_TIMEOUT_S
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(host, port)
+                writer.close()
+                return
+            if not child.running:
+                await self._first_death(child)
+            if time.monotonic() > deadline:
+                raise ResourceError(f"{child.name} does not listen on {host}:{port} after {RAY_START_TIMEOUT_S:.0f} s.")
+            await asyncio.sleep(POLL_S)
+
+    async def _first_death(self, *children: Child) -> None:
+        """Raise what the first child that ends means."""
+        waits = {asyncio.create_task(child.wait()): child for child in children}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        task = done.pop()
+        child, code = waits[task], task.result()
+        if child.name == "serve" and code not in (0, 1):
+            raise ChildFailed(code, "")  # it has said its own line
+        tail = "".join(f"\n  {child.name}| {line}" for line in child.last_lines) if child.name != "serve" else ""
+        raise ChildFailed(70, f"{child.name} ended with exit code {code}.{tail}")
+
+    async def _drain(self) -> None:
+        """Take no new requests, let streams end, then go; a second signal hurries."""
+        logger.info("stopping: no new requests; streams may take %d s", self._plan.drain_s)
+        self._status.stopping = True
+        leaving = self._leave_cluster() if self._plan.role == "worker" else self._close_door()
+        task, hurry = asyncio.create_task(leaving), asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([task, hurry], timeout=max(self._plan.drain_s, 1), return_when=asyncio.FIRST_COMPLETED)
+        for pending in (task, hurry):
+            pending.cancel()
+        await asyncio.gather(task, hurry, return_exceptions=True)
+
+    async def _close_door(self) -> None:
+        if self._door.running:
+            self._door.signal(signal.SIGUSR1)  # HAProxy's soft stop: no new connections, running ones may end
+            await self._door.wait()
+
+    async def _leave_cluster(self) -> None:
+        """Have Serve move this node's replicas away; at once where the head is going too or has none here."""
+        assert self._plan.head is not None
+        told = False
+        while self._status.joined:
+            try:
+                roll = await join.fetch_roll(self._plan.head, self._plan.ports.status, self._status.token)
+            except RayServeCaiError:
+                return
+            node_ip = self._plan.node_ip or await join.own_ip(self._plan.head, self._machine.source_ip)
+            node = roll.node(node_ip)
+            if roll.stopping or node is None or not node["replicas"]:
+                return
+            if not told:
+                told = True
+                await self._tell_drain(node["id"])
+            await asyncio.sleep(POLL_S)
+
+    async def _tell_drain(self, node_id: str) -> None:
+        child = Child("drain", quiet=True)
+        self._children.append(child)
+        address = str(self._plan.head)
+        reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the container is stopping"]
+        deadline = ["--deadline-remaining-seconds", str(self._plan.drain_s)]
+        await child.start(["ray", "drain-node", "--address", address, "--node-id", node_id, *reason, *deadline], self._env)
+        code = await child.wait()
+        if code:
+            logger.warning("Ray did not take the drain request: %s", " ".join(child.last_lines)[-300:])
+
+    def _check_config(self, config: Config) -> None:
+        registry = get_registry()
+        for model in config.models:
+            registry.config_builder(model.engine).validate_config(model)
+        self._write(self._cluster())
+
+    def _cluster(self) -> ClusterState:
+        seen = state.read(self._state_file)
+        if seen.models or self._config is None:
+            return seen
+        models = tuple(state.ModelState(model.name, model.engine or self._manifest.engine) for model in self._config.models)
+        return replace(seen, models=models, expected=self._plan.min_nodes)
+
+    def _write(self, cluster: ClusterState) -> None:
+        state.write(self._state_file, cluster)
+
+    def _set_token(self, value: str) -> None:
+        file = self._run_dir / "ray-token"
+        token.private_file(file, value)
+        self._status.token = value
+        self._env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
+
+    def _say(self, detail: str) -> None:
+        if detail != self._status.detail:
+            self._status.detail = detail
+            logger.info("%s", detail)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+
+class ChildFailed(RayServeCaiError):
+    """A child process ended; the launcher leaves with its exit code."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # an instance's own, where other errors have their class's
+
+
+def child_environment(env: Mapping[str, str], plan: NodePlan) -> dict[str, str]:
+    """The environment of Ray and serving: ours without the token, and what must hold on every node."""
+    return {name: value for name, value in env.items() if name not in (token.VARIABLE, "RAY_AUTH_TOKEN")} | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(plan.drain_s, 120)),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "5000",
+        "RAY_health_check_initial_delay_ms": "2000",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def writable(*candidates: Path) -> Path:
+    """The first directory that can be made and written to.
+
+    Raises:
+        ResourceError: none can.
+    """
+    for directory in candidates:
+        with contextlib.suppress(OSError):
+            directory.mkdir(parents=True, exist_ok=True)
+            if os.access(directory, os.W_OK):
+                return directory
+    raise ResourceError(f"none of {', '.join(map(str, candidates))} is writable; mount a tmpfs at /tmp.")

@@ -1,0 +1,66 @@
+"""Where a model's files are: shipped with the image, at a path, or on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from ray_serve_cai.errors import ModelNotFoundError, UnavailableError
+
+SHIPPED = Path("/opt/ray-serve-cai/models")
+HUB = "https://huggingface.co"
+HUB_TIMEOUT_S = 15
+_FIX = "use MODEL=demo (needs no download), a local path, or an id of https://huggingface.co/models"
+
+
+def resolve(source: str, shipped: Path = SHIPPED) -> str:
+    """A path for what is on disk, else the id as it is.
+
+    Raises:
+        ModelNotFoundError: it looks like a path and nothing is there, or what is there is no model directory.
+    """
+    if (shipped / source / "config.json").is_file() and not source.startswith(("/", ".")):
+        return str(shipped / source)
+    if not source.startswith(("/", ".", "~")):
+        return source
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise ModelNotFoundError(f"model path {source!r} does not exist on this node; mount it at the same path on every node.")
+    if path.is_dir() and not (path / "config.json").is_file() and not any(path.glob("*.gguf")):
+        raise ModelNotFoundError(f"model path {source!r} holds no config.json; give the directory of a Hugging Face model.")
+    return str(path)
+
+
+def is_cached(model_id: str, env: Mapping[str, str]) -> bool:
+    """Whether the hub's cache has a snapshot of this id (layout: huggingface_hub's cache guide)."""
+    home = env.get("HF_HUB_CACHE") or os.path.join(env.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"), "hub")
+    return any(Path(home).glob(f"models--{model_id.replace('/', '--')}/snapshots/*/config.json"))
+
+
+def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
+    """See that a model can be had before anything is started for it.
+
+    Raises:
+        ModelNotFoundError: no such path, or the hub does not know the id or does not show it without a token.
+        UnavailableError: the hub does not answer.
+    """
+    model = resolve(source, shipped)
+    if model.startswith("/") or Path(model).exists() or is_cached(model, env):
+        return
+    hub = (env.get("HF_ENDPOINT") or HUB).rstrip("/")
+    if env.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise ModelNotFoundError(f"model {source!r} is not in the cache and HF_HUB_OFFLINE is set; {_FIX}.")
+    headers = {"Authorization": f"Bearer {env['HF_TOKEN']}"} if env.get("HF_TOKEN") else {}
+    try:
+        answer = httpx.head(f"{hub}/{model}/resolve/main/config.json", headers=headers, timeout=HUB_TIMEOUT_S)
+    except (httpx.HTTPError, OSError) as error:
+        raise UnavailableError(f"model {source!r} is not on this node and the hub {hub} is not reachable ({error}); {_FIX}.") from error
+    if answer.status_code in (401, 403):
+        raise ModelNotFoundError(f"the hub refuses model {source!r} ({answer.status_code}); check the id, and set HF_TOKEN if it is gated.")
+    if answer.status_code == 404:
+        raise ModelNotFoundError(f"the hub {hub} has no model {source!r}; {_FIX}.")
+    if answer.status_code >= 400:
+        raise UnavailableError(f"the hub {hub} answered {answer.status_code} for model {source!r}; try again later, or {_FIX}.")

@@ -1,0 +1,77 @@
+"""The cluster's state as the head sees it: written by the serving process, read by the launcher's status server."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PHASES = ("starting", "waiting for nodes", "starting serve", "loading weights", "warming up", "ready", "degraded", "failed")
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One model: ``ready`` once it has answered through the ingress; ``replicas`` counts the running ones."""
+
+    name: str
+    engine: str
+    ready: bool = False
+    state: str = "waiting"
+    replicas: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """One Ray node; ``replicas`` counts what it runs of any model."""
+
+    id: str
+    ip: str
+    alive: bool
+    role: str = ""
+    replicas: int = 0
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """Phase and detail for people; models and nodes for machines. ``expected`` nodes are waited for before deploying."""
+
+    phase: str = "starting"
+    detail: str = "starting Ray"
+    models: tuple[ModelState, ...] = ()
+    nodes: tuple[NodeState, ...] = ()
+    expected: int = 1
+    was_ready: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Every model answers."""
+        return bool(self.models) and all(model.ready for model in self.models)
+
+    @property
+    def routable(self) -> bool:
+        """Some model answers, so requests are worth passing on."""
+        return any(model.ready for model in self.models)
+
+    @property
+    def alive(self) -> int:
+        return sum(node.alive for node in self.nodes)
+
+
+def write(path: Path, state: ClusterState) -> None:
+    """Replace the file in one step, so that a reader never sees half of it."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(state)))
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> ClusterState:
+    """The last written state, or the state of a cluster that has not begun."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        return ClusterState()
+    models = tuple(ModelState(**model) for model in data.pop("models"))
+    nodes = tuple(NodeState(**node) for node in data.pop("nodes"))
+    return ClusterState(models=models, nodes=nodes, **data)
