@@ -1,0 +1,50 @@
+"""Write an image's manifest.json from what is installed; fails where that is not what versions.json pins.
+
+    manifest.py VERSIONS_JSON IMAGE SOURCE_DIR... > manifest.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+
+def build_id(sources: list[Path]) -> str:
+    """A hash over the files' paths and contents: equal inputs, equal id."""
+    digest = hashlib.sha256()
+    for source in sources:
+        files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+        for file in files:
+            if "__pycache__" not in file.parts:
+                digest.update(str(file.relative_to(source.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def main(versions_file: str, name: str, *sources: str) -> None:
+    """Print the manifest."""
+    versions = json.loads(Path(versions_file).read_text())
+    image = versions["images"][name]
+    for package, pinned in image["packages"].items():
+        if version(package) != pinned:
+            sys.exit(f"{package} {version(package)} is installed and versions.json pins {pinned}; run: make locks")
+    if not platform.python_version().startswith(versions["python"] + "."):
+        sys.exit(f"Python {platform.python_version()} is in the image and versions.json wants {versions['python']}")
+    manifest = {
+        "schema": versions["schema"],
+        "build_id": build_id([Path(source) for source in sources]),
+        "protocol": versions["protocol"],
+        "ray": version("ray"),
+        "python": platform.python_version(),
+        "engine": image["engine"],
+        "engine_version": version(image["distribution"]),
+        "device": image["device"],
+    }
+    print(json.dumps(manifest, indent=2))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

