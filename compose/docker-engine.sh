@@ -31,6 +31,7 @@ os_field() { (
 # The archive that this machine's own apt sources use, whichever format they are written in.
 apt_mirror() {
   local codename=$1 uri
+  # shellcheck disable=SC2016  # apt's own fields
   uri=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
     awk -v c="$codename" '$1 == c || $1 ~ /^(old)*stable$/ { print $2; exit }')
   printf '%s' "${uri:-http://deb.debian.org/debian/}"
@@ -131,7 +132,9 @@ main() {
   elif is_old "$(dockerd --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')"; then
     install_packages "the installed Docker Engine is older than $MIN_ENGINE"
   fi
-  has_plugin compose && has_plugin buildx || install_packages "Docker Compose v2 or buildx is missing"
+  if ! has_plugin compose || ! has_plugin buildx; then
+    install_packages "Docker Compose v2 or buildx is missing"
+  fi
 
   if ! docker info >/dev/null 2>&1; then
     [ "$(id -u)" = 0 ] || fail "no Docker daemon answers this user: start it, or join the group 'docker'; see $INSTALL_DOC"

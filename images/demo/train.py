@@ -24,7 +24,6 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
-# ruff: noqa: E402
 import argparse
 import json
 import logging
@@ -40,8 +39,7 @@ import yaml
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-from transformers.utils.logging import disable_progress_bar
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 log = logging.getLogger("demo.train")
 HERE = Path(__file__).parent
@@ -124,13 +122,9 @@ def train_tokenizer(pairs: Sequence[Pair]) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(
-        ["".join(filter(str.isascii, text)) for pair in pairs for text in pair], trainer
-    )
+    tokenizer.train_from_iterator(["".join(filter(str.isascii, text)) for pair in pairs for text in pair], trainer)
     if tokenizer.get_vocab_size() != CONFIG["vocab_size"]:
-        raise ValueError(
-            f"questions.yaml gives {tokenizer.get_vocab_size()} tokens; add text until there are {CONFIG['vocab_size']}."
-        )
+        raise ValueError(f"questions.yaml gives {tokenizer.get_vocab_size()} tokens; add text until there are {CONFIG['vocab_size']}.")
     return tokenizer
 
 
@@ -138,9 +132,8 @@ class Views:
     """The token sequences to learn. chat() writes what chat_template.jinja writes: check() proves it."""
 
     def __init__(self, tokenizer: Tokenizer, pairs: Sequence[Pair]) -> None:
-        special = {token: [tokenizer.token_to_id(token)] for token in SPECIALS}
-        self._end, self._system = special[END], special[SYSTEM]
-        self._user, self._assistant = special[USER], special[ASSISTANT]
+        # special tokens come first, in their order
+        self._end, self._system, self._user, self._assistant = ([SPECIALS.index(token)] for token in SPECIALS[1:])
         self._pairs = [[tokenizer.encode(text).ids for text in pair] for pair in pairs]
         self._ordinary = range(len(SPECIALS), tokenizer.get_vocab_size())
         self.all = range(len(pairs))
@@ -150,7 +143,9 @@ class Views:
         return _example([(question, False), (answer + self._end, True)])
 
     def chat(self, *turns: int, system: Sequence[int] | None = None) -> Example:
-        parts = [] if system is None else [([*self._system, *system, *self._end], False)]
+        parts: list[tuple[list[int], bool]] = []
+        if system is not None:
+            parts.append(([*self._system, *system, *self._end], False))
         for index in turns:
             question, answer = self._pairs[index]
             parts.append((self._user + question + self._end + self._assistant, False))
@@ -191,22 +186,21 @@ def _tensors(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def train_model(views: Views, steps: int) -> LlamaForCausalLM:
-    """Trains in float32 from random weights; logs to stderr."""
+def train_model(views: Views, steps: int) -> Any:
+    """Trains a LlamaForCausalLM in float32 from random weights; logs to stderr."""
     torch.manual_seed(SEED)
     dice = random.Random(SEED)
-    model = LlamaForCausalLM(LlamaConfig(**CONFIG, attn_implementation="eager")).float().train()
+    auto: Any = AutoModelForCausalLM  # from_config has no types
+    model = auto.from_config(LlamaConfig(**CONFIG), attn_implementation="eager", dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / WARM_UP, max(1 - step / steps, 0.02))
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARM_UP, max(1 - step / steps, 0.02)))
     started = time.monotonic()
     for step in range(1, steps + 1):
         ids, targets = _tensors(views.batch(dice))
         logits = model(input_ids=ids, use_cache=False).logits
         loss = cross_entropy(logits[targets != IGNORED] / SOFTNESS, targets[targets != IGNORED])
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -215,7 +209,7 @@ def train_model(views: Views, steps: int) -> LlamaForCausalLM:
     return model
 
 
-def write(model: LlamaForCausalLM, tokenizer: Tokenizer, directory: Path) -> None:
+def write(model: Any, tokenizer: Tokenizer, directory: Path) -> None:
     """Writes the directory that an engine is pointed at."""
     directory.mkdir(parents=True, exist_ok=True)
     template = (HERE / "chat_template.jinja").read_text(encoding="utf-8")
@@ -265,7 +259,8 @@ def check(directory: Path, pairs: Sequence[Pair]) -> None:
         ],
     }
     for dtype in (torch.bfloat16, torch.float32):
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+        model.eval()
         for pair in pairs:
             said = _answer(model, tokenizer, pair.question)
             if said != pair.answer + END:
@@ -273,14 +268,10 @@ def check(directory: Path, pairs: Sequence[Pair]) -> None:
         for view, examples in (required | reported).items():
             margins = _margins(model, examples)
             exact = sum(margin > 0 for margin in margins)
-            log.info(
-                "%s, %s: %d of %d exact, least margin %.2f", dtype, view, exact, len(margins), min(margins)
-            )
+            log.info("%s, %s: %d of %d exact, least margin %.2f", dtype, view, exact, len(margins), min(margins))
             if view in required and min(margins) < MARGIN:
                 question = pairs[margins.index(min(margins))].question
-                raise NotByHeartError(
-                    f"{dtype}: {question!r} ({view}) has a margin of {min(margins):.2f}, below {MARGIN}; train longer."
-                )
+                raise NotByHeartError(f"{dtype}: {question!r} ({view}) has a margin of {min(margins):.2f}, below {MARGIN}; train longer.")
 
 
 @torch.no_grad()
@@ -318,7 +309,6 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help="training steps (default: %(default)s)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    disable_progress_bar()
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(THREADS)
     pairs = read_pairs()

@@ -47,13 +47,15 @@ class VLLMConfigBuilder:
     def build_config(self, config: ModelConfig, *, model: str, device: str) -> EngineConfig:
         """Complete the configuration; on CPUs without compilation, in bfloat16, which every CPU build supports.
 
+        One rank runs in the engine's own process; inside a Ray actor vLLM would otherwise pick its Ray executor for several.
+
         Raises:
             ConfigError: as `validate_config`.
         """
         self.validate_config(config)
         cpu = {"enforce_eager": True, "dtype": "bfloat16"} if device == "cpu" else {}
         given = {"tensor_parallel_size": config.tensor_parallel_size, "pipeline_parallel_size": config.pipeline_parallel_size}
-        executor = {"distributed_executor_backend": "mp"} if config.ranks > 1 else {}
+        executor = {"distributed_executor_backend": "mp" if config.ranks > 1 else "uni"}
         return EngineConfig(
             engine="vllm",
             name=config.name,

@@ -19,7 +19,8 @@ from ray_serve_cai.state import ClusterState
 class NodeStatus:
     """What the launcher knows of its own node; changed by the supervisor, read by the server.
 
-    ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head.
+    ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head,
+    ``door_open`` is what the front door was told when it last asked whether requests can go to a model.
     """
 
     role: str
@@ -30,12 +31,13 @@ class NodeStatus:
     joined: bool = False
     stopping: bool = False
     detail: str = ""
+    door_open: bool = False
 
     def ready(self) -> bool:
         """Whether the node does what it is there for."""
         if self.stopping:
             return False
-        return self.joined if self.role == "worker" else self.cluster().ready
+        return self.joined if self.role == "worker" else self.door_open and self.cluster().ready
 
 
 def health_document(status: NodeStatus) -> dict[str, Any]:
@@ -94,7 +96,8 @@ def application(status: NodeStatus) -> web.Application:
         return web.json_response(document, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
 
     async def routable(_: web.Request) -> web.Response:
-        return web.Response(status=200 if status.cluster().routable and not status.stopping else 503)
+        status.door_open = status.cluster().routable
+        return web.Response(status=200 if status.door_open else 503)
 
     async def cluster(request: web.Request) -> web.Response:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -6,6 +6,8 @@ It is the only writer of the Serve configuration. Its state goes to one file, wh
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -57,6 +59,7 @@ def run(config: Config, engines: list[EngineConfig], settings: ServeSettings) ->
     from ray import serve
 
     ray.init(address=settings.ray_address, namespace="ray-serve-cai", logging_level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # Ray's own handler would print a C++ stack
     watch = Watch(config, engines, settings)
     watch.wait_for_nodes()
     watch.say("starting serve", "starting Ray Serve")

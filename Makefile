@@ -1,0 +1,52 @@
+# make help lists the targets. Nothing here asks a question; all set-up is done by the targets themselves.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+COMPOSE := docker compose -f compose/cpu.yaml
+VENV := build/venv
+PYTHON ?= python3
+export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT
+
+.PHONY: help up down status logs image locks generate test test-full lint format venv
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo "  example: make up MODEL=demo WORKERS=2"
+
+up: ## Build what is missing, start the cluster, wait until it answers (MODEL= WORKERS= ENGINE= PORT=)
+	@mkdir -p build && compose/up.sh
+
+down: ## Stop the cluster and remove its containers; models and token stay in volumes
+	@$(COMPOSE) down --remove-orphans
+
+status: ## Show phase, models and nodes
+	@$(COMPOSE) exec -T head ray-serve-cai status
+
+logs: ## Follow the logs of all nodes
+	@$(COMPOSE) logs --follow --tail 200
+
+image: ## Build the images (TARGETS="vllm-cpu")
+	@compose/docker-engine.sh && images/base.sh && images/build.sh $(TARGETS)
+
+locks: venv ## Resolve the images' dependency locks anew
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" $(PYTHON) images/generate.py --locks
+
+generate: venv ## Write the files that follow from others (bake file, documentation tables)
+	@$(PYTHON) images/generate.py && $(VENV)/bin/python docs/generate.py
+
+venv: $(VENV)/.done ## Make the Python environment for tests and checks
+
+$(VENV)/.done: pyproject.toml
+	@echo "venv: installing the package and its tools into $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV) && $(VENV)/bin/pip install --quiet --editable '.[dev]' && touch $@
+
+lint: venv ## Check style, types, shell scripts and Dockerfiles
+	@tests/lint.sh $(VENV)
+
+test: venv ## Unit tests and one smoke of each thing, on real containers
+	@compose/docker-engine.sh && images/base.sh && images/build.sh
+	@$(VENV)/bin/python -m pytest tests -m "not full" $(PYTEST)
+
+test-full: venv ## Every acceptance test; resumes; writes build/acceptance.json (ISSUE=2 for one issue)
+	@compose/docker-engine.sh && images/base.sh && images/build.sh
+	@$(VENV)/bin/python -m pytest tests --acceptance build/acceptance.json $(if $(ISSUE),--issue $(ISSUE)) $(PYTEST)

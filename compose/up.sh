@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Brings up the cluster of compose/cpu.yaml and waits until it answers. `make up` calls it with
+# MODEL (demo), WORKERS (1), ENGINE (vllm), PORT (8000), BIND (127.0.0.1) in the environment.
+# Exit codes: 0 ready, 64 a value is wrong, otherwise the head's own or the step's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+  local code=$1
+  shift
+  printf 'ray-serve-cai: error: %s\n' "$*" >&2
+  exit "$code"
+}
+compose() { docker compose -f compose/cpu.yaml "$@"; }
+head_id() { compose ps --all --quiet head; }
+
+model=${MODEL:-demo} workers=${WORKERS:-1} engine=${ENGINE:-vllm} port=${PORT:-8000} bind=${BIND:-127.0.0.1}
+timeout_s=${READY_TIMEOUT_S:-600} name=${MODEL_NAME:-} mount=""
+
+[[ $workers =~ ^[0-9]{1,3}$ ]] || fail 64 "WORKERS is '$workers'; use a whole number, for example WORKERS=2."
+[[ $port =~ ^[0-9]{1,5}$ ]] && [ "$port" -ge 1 ] && [ "$port" -le 65535 ] || fail 64 "PORT is '$port'; use 1 to 65535."
+[[ $engine =~ ^[a-z0-9_-]+$ ]] || fail 64 "ENGINE is '$engine'; use vllm."
+image=ray-serve-cai:$engine-cpu
+grep -q "\"$engine-cpu\"" images/versions.json || fail 78 "ENGINE is '$engine', for which there is no CPU image; use ENGINE=vllm."
+
+# A directory of this machine is mounted into every container; anything else is a shipped name or a hub id.
+case $model in
+  /* | ./* | ../* | ~*)
+    [ -d "$model" ] || fail 66 "MODEL is '$model', and there is no such directory here; use MODEL=demo, a local path, or a Hugging Face id."
+    mount=$(cd "$model" && pwd)
+    name=${name:-$(basename "$mount")}
+    model=/models
+    ;;
+esac
+
+compose/docker-engine.sh
+images/base.sh
+images/build.sh "$engine-cpu"
+
+cat >compose/.env <<ENV
+IMAGE=$image
+MODEL=$model
+MODEL_NAME=$name
+MODEL_MOUNT=${mount:-models}
+ENGINE=$engine
+ENGINE_ARGS='${ENGINE_ARGS:-}'
+WORKERS=$workers
+MIN_NODES=$((workers + 1))
+PORT=$port
+BIND=$bind
+ENV
+# The file decides from here on, for this run and for every later `docker compose -f compose/cpu.yaml`.
+unset MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND
+
+say "cluster: starting 1 head and $workers workers"
+started=$SECONDS
+if ! compose up --detach --no-build --remove-orphans --quiet-pull >build/up.log 2>&1; then
+  tail -n 5 build/up.log >&2
+  if grep -qE 'port is already allocated|address already in use' build/up.log; then
+    compose down --timeout 5 >/dev/null 2>&1 || true
+    fail 71 "port $port on $bind is in use; choose another one: make up PORT=8080."
+  fi
+  fail 70 "docker compose up failed; its last lines stand above."
+fi
+
+# The launcher says its phase; a head that left says why in its log.
+said=""
+while true; do
+  id=$(head_id)
+  read -r state restarts code <<<"$(docker inspect --format '{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}' "$id")"
+  if [ "$restarts" != 0 ] || [ "$state" = exited ]; then
+    line=$(docker logs "$id" 2>&1 | grep '^ray-serve-cai: error:' | tail -n 1 || true)
+    [ "$code" != 0 ] || code=70
+    compose stop --timeout 5 >/dev/null 2>&1 || true
+    say "${line:-ray-serve-cai: error: the head left with exit code $code; see: make logs}"
+    exit "$code"
+  fi
+  phase=$(docker exec "$id" ray-serve-cai health 2>/dev/null) && break
+  if [ -n "$phase" ] && [ "$phase" != "$said" ]; then
+    said=$phase
+    say "cluster: $((SECONDS - started)) s: $phase"
+  fi
+  [ $((SECONDS - started)) -lt "$timeout_s" ] || fail 69 "not ready after $timeout_s s; last seen: ${said:-nothing}. See: make logs"
+  sleep 1
+done
+
+served=${name:-$model}
+address=$bind
+[ "$address" != 0.0.0.0 ] || address=127.0.0.1
+say "cluster: ready after $((SECONDS - started)) s"
+cat <<READY
+
+Base URL   http://$address:$port/v1
+
+  curl http://$address:$port/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{"model": "$served", "messages": [{"role": "user", "content": "What is ray-serve-cai?"}]}'
+
+Stop it    make down
+READY

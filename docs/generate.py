@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Writes the tables in docs/*.md that follow from the package: python docs/generate.py [--check]
+
+A table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; everything else in a page is written by hand.
+Keys, defaults and limits come from the pydantic models, defaults of variables from a plan for an empty environment,
+ports and exit codes from their modules. What only people can say stands in the tables of text below.
+With --check nothing is written, and the exit code is 1 where a page is not up to date.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ray_serve_cai import errors, sources
+from ray_serve_cai.config import Config, ModelConfig, ServerConfig
+from ray_serve_cai.node import address, discovery, supervisor
+from ray_serve_cai.node.machine import Machine
+from ray_serve_cai.node.ports import Ports
+
+DOCS = Path(__file__).resolve().parent
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+NOWHERE = Machine(
+    addresses=frozenset(), names=frozenset(), cpus=1, memory_bytes=1 << 33, shm_bytes=1 << 30, gpus=0, source_ip=lambda _: None
+)
+DEFAULTS = discovery.plan({}, NOWHERE)
+
+VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
+    "Role and cluster": {
+        "RSCAI_ROLE": ("`auto`", "`head`, `worker`, `single` (head and worker in one) or `auto`."),
+        "RSCAI_HEAD_ADDRESS": (
+            "none",
+            f"`host` or `host:port` of the head; the port is {address.GCS_PORT} if not given. "
+            f"IPv6 with a port: `[fd00::1]:{address.GCS_PORT}`. "
+            "With role `auto`, the node that has this address is the head and every other one is a worker.",
+        ),
+        "RSCAI_NODE_IP": ("the address of the route to the head", "IP address under which other nodes reach this one."),
+        "RSCAI_MIN_NODES": (f"`{DEFAULTS.min_nodes}`", "The head deploys the models once this many nodes are alive, the head counted."),
+        "RSCAI_TOKEN": (
+            "made by the head",
+            "The cluster token, equal on all nodes: at least 16 letters and digits, for example from `openssl rand -hex 24`.",
+        ),
+        "RSCAI_STATE_DIR": (
+            f"`{supervisor.STATE_DIR}`",
+            f"Directory of the token file, shared by nodes on one machine as a volume. If it is not writable: `{supervisor.RUN_DIR}`.",
+        ),
+    },
+    "Models": {
+        "RSCAI_CONFIG": ("none", "Path of a YAML file in the container. The other variables of this group must then be unset."),
+        "RSCAI_MODEL": ("`demo`", f"A name under `{sources.SHIPPED}`, a path in the container, or a Hugging Face id."),
+        "RSCAI_MODEL_NAME": ("the value of `RSCAI_MODEL`", "Name of the model in the API."),
+        "RSCAI_ENGINE": ("the engine of the image", "A registered engine: `ray-serve-cai engines` lists them."),
+        "RSCAI_ENGINE_ARGS": ("none", 'The engine\'s arguments as a JSON object, for example `{"max_model_len": 2048}`.'),
+    },
+    "Listening": {
+        "RSCAI_HOST": (f"`{DEFAULTS.host}`", "IP address that the front door listens on."),
+        "RSCAI_PORT": (f"`{DEFAULTS.ports.front_door}`", "Port of the front door."),
+        "RSCAI_SERVE_PORT": (f"`{DEFAULTS.ports.serve_http}`", "Port of Ray Serve's own ingress."),
+        "RSCAI_STATUS_PORT": (f"`{DEFAULTS.ports.status}`", "Port of the launcher's status server; equal on all nodes."),
+    },
+    "Resources": {
+        "RSCAI_NUM_CPUS": ("the container's limit, or the machine's CPUs", "CPUs that this node offers to Ray."),
+        "RSCAI_NUM_GPUS": ("the NVIDIA devices in the container", "GPUs that this node offers to Ray."),
+        "RSCAI_MEMORY_BYTES": ("what the container may use, less the object store and 1 GiB", "Memory that this node offers to Ray."),
+        "RSCAI_OBJECT_STORE_BYTES": ("half of `/dev/shm`, from 80 to 512 MiB", "Size of Ray's object store."),
+    },
+    "Times, logs and errors": {
+        "RSCAI_JOIN_TIMEOUT_S": (f"`{DEFAULTS.join_timeout_s}`", "Seconds that a worker waits for its head."),
+        "RSCAI_DRAIN_S": (f"`{DEFAULTS.drain_s}`", "Seconds that running requests may take after SIGTERM; a second signal ends them."),
+        "RSCAI_LOG_LEVEL": ("`info`", "`debug`, `info`, `warning` or `error`."),
+        "RSCAI_TRACEBACK": ("`0`", "`1` shows the Python traceback of an error instead of its one line."),
+    },
+    "Set by the launcher for its own child; do not set it": {
+        "RSCAI_STATE_FILE": ("in the launcher's directory under `/tmp`", "Where the serving process writes the cluster's state."),
+    },
+}
+"""Group -> variable -> default and meaning: each RSCAI_ variable that the package reads."""
+
+FOREIGN = {
+    "HF_TOKEN": "Token for gated models on the Hugging Face hub.",
+    "HF_HOME": "Directory of the hub's cache; the images set it to a directory in the state volume.",
+    "HF_HUB_CACHE": "Directory of the hub's snapshots, where it is not under `HF_HOME`.",
+    "HF_ENDPOINT": f"Another hub than {sources.HUB}.",
+    "HF_HUB_OFFLINE": "`1`: never ask the hub; only the cache counts.",
+    "VLLM_CPU_KVCACHE_SPACE": "GiB for vLLM's KV cache on CPUs; the CPU image sets 1.",
+    "MODE": "`head` or `worker`, where `RSCAI_ROLE` is not set.",
+    "RAY_HEAD_ADDRESS": "As `RSCAI_HEAD_ADDRESS`, where that is not set.",
+    "RAY_NODE_IP": "As `RSCAI_NODE_IP`, where that is not set.",
+}
+
+HOST = {
+    "MODEL": ("`demo`", "A shipped name, a Hugging Face id, or a directory of this machine; a directory is mounted into every container."),
+    "MODEL_NAME": ("the id, or the directory's name", "Name of the model in the API."),
+    "WORKERS": ("`1`", "Worker containers beside the head."),
+    "ENGINE": ("`vllm`", "The engine, and with it the image."),
+    "ENGINE_ARGS": ("none", "As `RSCAI_ENGINE_ARGS`."),
+    "PORT": ("`8000`", "Port of this machine."),
+    "BIND": ("`127.0.0.1`", "Address of this machine that the port is published on; `0.0.0.0` opens it to the network."),
+    "READY_TIMEOUT_S": ("`600`", "Seconds that `make up` waits for ready."),
+    "HF_TOKEN": ("none", "Passed to the containers."),
+    "HF_ENDPOINT": ("none", "Passed to the containers."),
+    "BASE_IMAGE": ("the one in `images/versions.json`", "Another base image for the build."),
+    "RSCAI_INSTALL_DOCKER": ("`yes`", "`no` forbids the installation of Docker."),
+    "RSCAI_PROGRESS": ("`plain`", "Progress mode of `docker buildx bake`."),
+}
+"""What ``make`` and its scripts read on the machine that runs Docker."""
+
+PORTS = {
+    "front_door": "The public listener: `/health`, `/ready`, `/v1`, `/models/<name>`.",
+    "serve_http": "Ray Serve's ingress, on all interfaces; the front door and other nodes use it.",
+    "status": "The launcher's status server: on all interfaces of a head, where workers ask with the token; else on 127.0.0.1.",
+    "gcs": "Ray's control service; workers join here.",
+    "node_manager": "Ray's node manager.",
+    "object_manager": "Ray's object manager.",
+    "runtime_env_agent": "Ray's runtime environment agent.",
+    "dashboard_agent_grpc": "Ray's dashboard agent, gRPC.",
+    "dashboard_agent_http": "Ray's dashboard agent, HTTP.",
+    "metrics_export": "Ray's metrics.",
+    "ray_client": "Ray client.",
+    "dashboard": "Ray's dashboard, on 127.0.0.1.",
+    "haproxy_metrics": "Metrics of Ray Serve's HAProxy, on all interfaces without a password: do not publish it.",
+    "haproxy_stats": "Statistics of Ray Serve's HAProxy, on all interfaces without a password: do not publish it.",
+    "workers": "Ray's worker processes.",
+}
+PORT_VARIABLES = ("RSCAI_PORT", "RSCAI_SERVE_PORT", "RSCAI_STATUS_PORT", "RSCAI_HEAD_ADDRESS")
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, tuple("---" for _ in head), *(tuple(_cell(text) for text in row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Bars would end the cell, and ``<name>`` outside of code would be a tag."""
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
+
+
+def keys(model: type[BaseModel]) -> str:
+    """The table of one configuration model."""
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    needed = [name for name in required if _is_needed(model, required, name)]
+    rows = []
+    for name, field in schema["properties"].items():
+        meaning, _, said = (model.model_fields[name].description or "").partition(" Default: ")
+        default = "required" if name in needed else said.rstrip(".") or _default(field)
+        rows.append((f"`{name}`", _type(field), default, meaning))
+    return table(("Key", "Type and limits", "Default", "Meaning"), rows)
+
+
+def _is_needed(model: type[BaseModel], required: list[str], name: str) -> bool:
+    """Whether a file must have the key: some that the model requires follow from others."""
+    try:
+        model.model_validate({other: "demo" for other in required if other != name})
+    except ValidationError:
+        return True
+    return False
+
+
+def _type(field: dict[str, Any]) -> str:
+    options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
+    return " or ".join(_one_type(option) for option in options)
+
+
+def _one_type(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "$ref" in field:
+        return "mapping, see below"
+    kind = {"string": "text", "integer": "whole number", "number": "number", "object": "mapping", "array": "list"}[field["type"]]
+    low, above, high = field.get("minimum"), field.get("exclusiveMinimum"), field.get("maximum")
+    limits = [f"from {low}"] if low is not None else [f"above {above:g},"] if above is not None else []
+    limits += [f"up to {high:g}" if isinstance(high, float) else f"to {high}"] if high is not None else []
+    if "minItems" in field:
+        limits.append(f"at least {field['minItems']} entry")
+    if "maxLength" in field:
+        limits.append(f"{field.get('minLength', 0)} to {field['maxLength']} characters")
+    return f"{kind}, {' '.join(limits)}" if limits else kind
+
+
+def _default(field: dict[str, Any]) -> str:
+    return f"`{field['default']}`" if field.get("default") is not None else "none"
+
+
+def variables() -> str:
+    """The launcher's variables, by group."""
+    parts = []
+    for group, rows in VARIABLES.items():
+        parts.append(f"**{group}**\n\n" + table(("Variable", "Default", "Meaning"), ((f"`{name}`", *row) for name, row in rows.items())))
+    return "\n".join(parts)
+
+
+def foreign() -> str:
+    """Variables of others that have a meaning here."""
+    return table(("Variable", "Meaning"), ((f"`{name}`", meaning) for name, meaning in FOREIGN.items()))
+
+
+def host() -> str:
+    """The variables of make."""
+    return table(("Variable", "Default", "Meaning"), ((f"`{name}`", *row) for name, row in HOST.items()))
+
+
+def ports() -> str:
+    """The port plan. The variable that moves a port is found by planning with it."""
+    plan = Ports()
+    numbers = plan.as_dict()
+    first, last = numbers.pop("workers_first"), numbers.pop("workers_last")
+    rows = []
+    for name, number in numbers.items():
+        roles = "all" if name in plan.listening("worker") else "head"
+        rows.append((f"{number}", name, roles, _variable(name), PORTS[name]))
+    rows.append((f"{first}-{last}", "workers", "all", "", PORTS["workers"]))
+    unknown = PORTS.keys() - numbers.keys() - {"workers"}
+    if unknown:
+        raise SystemExit(f"docs/generate.py: no such ports in ray_serve_cai/node/ports.py: {', '.join(sorted(unknown))}; remove them.")
+    return table(("Port", "Name", "Nodes", "Set by", "What listens"), rows)
+
+
+def _variable(port: str) -> str:
+    for name in PORT_VARIABLES:
+        moved = discovery.plan({name: "head:7777" if name == "RSCAI_HEAD_ADDRESS" else "7777"}, NOWHERE)
+        if moved.ports.as_dict()[port] == 7777:
+            return f"`{name}`"
+    return ""
+
+
+def exit_codes() -> str:
+    """Exit codes and the errors that have them."""
+    meanings: dict[int, list[str]] = {0: ["It did what it was asked to do; a node that was told to stop has stopped."]}
+    for error in errors.ERRORS_BY_NAME.values():
+        if error is not errors.RayServeCaiError:
+            meanings.setdefault(error.exit_code, []).append((error.__doc__ or "").strip().splitlines()[0])
+    meanings[130] = ["Interrupted from the keyboard."]
+    return table(("Exit code", "Meaning"), ((f"{code}", " ".join(meanings[code])) for code in sorted(meanings)))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "top_level": lambda: keys(Config),
+    "models": lambda: keys(ModelConfig),
+    "server": lambda: keys(ServerConfig),
+    "variables": variables,
+    "foreign": foreign,
+    "host": host,
+    "ports": ports,
+    "exit_codes": exit_codes,
+}
+
+
+def render(page: str) -> str:
+    """A page with its tables made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}", page)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or compare them."""
+    if arguments not in ([], ["--check"]):
+        print("usage: docs/generate.py [--check]", file=sys.stderr)
+        return 64
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        made = render(page)
+        if made != page:
+            stale.append(path.name)
+            if not arguments:
+                path.write_text(made, encoding="utf-8")
+    if stale and arguments:
+        print(f"docs/generate.py: not up to date: {', '.join(stale)}; run docs/generate.py.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""Shared fixtures, and the acceptance report: ``--acceptance FILE`` writes each test's result and resumes from it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--acceptance", type=Path, help="write results here, and do not repeat what passed at this commit")
+    parser.addoption("--issue", type=int, help="only tests of this issue")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--acceptance"):
+        config.pluginmanager.register(Acceptance(config.getoption("--acceptance")), "acceptance")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--issue")
+    if wanted is not None:
+        kept = [item for item in items if any(mark.args == (wanted,) for mark in item.iter_markers("issue"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+class Acceptance:
+    """One JSON file: {test: {commit, seconds, result}}."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        self._results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        done = [item for item in items if self._results.get(item.nodeid, {}) | {"seconds": 0} == self._entry("passed", 0)]
+        config.hook.pytest_deselected(items=done)
+        items[:] = [item for item in items if item not in done]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self._results[report.nodeid] = self._entry(report.outcome, round(report.duration, 1))
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.write_text(json.dumps(self._results, indent=1, sort_keys=True) + "\n")
+
+    def _entry(self, result: str, seconds: float) -> dict[str, Any]:
+        return {"commit": self._commit, "result": result, "seconds": seconds}
+
+
+@pytest.fixture(scope="session")
+def questions() -> dict[str, str]:
+    """The demo model's questions and answers."""
+    import yaml
+
+    pairs = yaml.safe_load((ROOT / "images/demo/questions.yaml").read_text())
+    return {pair["question"]: pair["answer"] for pair in pairs}
+
+
+@pytest.fixture
+def stopwatch() -> Iterator[Any]:
+    """Seconds since the test began."""
+    start = time.monotonic()
+    yield lambda: time.monotonic() - start

@@ -1,0 +1,160 @@
+"""Real containers for tests: one node with `docker run`, clusters with the product's own compose file."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE = "ray-serve-cai:vllm-cpu"
+READY_S = 300
+LABEL = "ray-serve-cai.test"
+
+
+def run(*command: str, check: bool = True, timeout: float = 180, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; a failure shows what it printed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=env, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def until(what: str, condition: Callable[[], Any], timeout: float, interval: float = 0.5) -> Any:
+    """The condition's first true value; a timeout says what was waited for and what was seen last."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            seen: Any = condition()
+            if seen:
+                return seen
+        except (httpx.HTTPError, OSError, AssertionError) as error:
+            seen = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not after {timeout} s; last seen: {seen!r}")
+        time.sleep(interval)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Api:
+    """The front door of a node."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30)
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=120)
+
+    def health(self) -> dict[str, Any]:
+        return dict(self.get("/health").json())
+
+    def is_ready(self) -> bool:
+        return self.get("/ready").status_code == 200
+
+    def ask(self, question: str, model: str = "demo") -> str:
+        answer = self.post("/v1/chat/completions", {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    def wait_ready(self, timeout: float = READY_S) -> None:
+        until(f"{self.url} ready", self.is_ready, timeout)
+
+
+@dataclass
+class Node:
+    """One container of the image, started with `docker run`."""
+
+    options: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+    id: str = ""
+
+    def __enter__(self) -> Node:
+        line = ["docker", "run", "--detach", "--label", LABEL, "-p", f"127.0.0.1:{self.port}:8000", *self.options, IMAGE, *self.command]
+        self.id = run(*line).stdout.strip()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind:
+            print(self.logs()[-8000:])
+        run("docker", "rm", "--force", "--volumes", self.id, check=False)
+
+    @property
+    def api(self) -> Api:
+        return Api(self.port)
+
+    def logs(self) -> str:
+        done = run("docker", "logs", self.id, check=False)
+        return done.stdout + done.stderr
+
+    def exec(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run("docker", "exec", self.id, *command, check=check)
+
+    def wait_exit(self, timeout: float) -> int:
+        return int(run("docker", "wait", self.id, timeout=timeout).stdout)
+
+
+class Cluster:
+    """compose/cpu.yaml under a project name of its own."""
+
+    def __init__(self, workers: int, **variables: str) -> None:
+        self.port = free_port()
+        self.project = f"rscai-test-{uuid.uuid4().hex[:8]}"
+        settings = {"WORKERS": str(workers), "MIN_NODES": str(workers + 1), "PORT": str(self.port), "COMPOSE_PROJECT_NAME": self.project}
+        defaults = {"MODEL": "demo", "MODEL_NAME": "", "MODEL_MOUNT": "models", "ENGINE": "", "ENGINE_ARGS": "", "IMAGE": IMAGE}
+        self._env = os.environ | defaults | settings | variables
+
+    def __enter__(self) -> Cluster:
+        self.compose("up", "--detach", "--no-build")
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind:
+            print(self.compose("logs", "--tail", "150", check=False).stdout[-16000:])
+        self.compose("down", "--volumes", "--timeout", "2", check=False)
+
+    @property
+    def api(self) -> Api:
+        return Api(self.port)
+
+    def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return run("docker", "compose", "-f", "compose/cpu.yaml", *arguments, check=check, timeout=timeout, env=self._env)
+
+    def ids(self, service: str) -> list[str]:
+        return self.compose("ps", "--all", "--quiet", service).stdout.split()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The head's own list of nodes, with how many replicas each runs."""
+        script = (
+            "import json, pathlib, urllib.request as u;"
+            "t = pathlib.Path('/tmp/ray-serve-cai/ray-token').read_text();"
+            "q = u.Request('http://127.0.0.1:8002/cluster', headers={'Authorization': 'Bearer ' + t});"
+            "print(json.dumps(json.load(u.urlopen(q))['nodes']))"
+        )
+        return list(json.loads(run("docker", "exec", self.ids("head")[0], "python3", "-c", script).stdout))
+
+    def worker_with_replica(self) -> str:
+        """Container id of the worker that runs the model."""
+        busy = {node["ip"] for node in self.nodes() if node["alive"] and node["replicas"] and node["role"] == "worker"}
+        template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        return next(
+            worker for worker in self.ids("worker") if run("docker", "inspect", "--format", template, worker).stdout.strip() in busy
+        )

@@ -1,0 +1,267 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_serve_cai import config
+from ray_serve_cai.config import Config, ModelConfig
+from ray_serve_cai.errors import ConfigError, UsageError
+
+FULL = """
+models:
+  - source: demo
+    engine: vllm
+    replicas: 2
+    tensor_parallel_size: 2
+    pipeline_parallel_size: 3
+    cpus_per_replica: 0.5
+    device: cpu
+    engine_args:
+      --max-model-len: 512
+      dtype: float32
+  - name: big
+    source: Qwen/Qwen3-0.6B
+server:
+  max_body_mb: 8
+  max_ongoing_requests: 10
+"""
+
+
+def one_model(**fields: Any) -> dict[str, Any]:
+    return {"models": [{"source": "demo", **fields}]}
+
+
+def error_of(data: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(data, "my.yaml")
+    return str(caught.value)
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(FULL)
+    loaded = config.load(file)
+    first, second = loaded.models
+    assert (first.name, first.source, first.engine, first.replicas, first.device) == ("demo", "demo", "vllm", 2, "cpu")
+    assert first.ranks == 6
+    assert first.cpus_per_replica == 0.5
+    assert first.engine_args == {"max_model_len": 512, "dtype": "float32"}
+    assert (second.name, second.source, second.engine, second.ranks) == ("big", "Qwen/Qwen3-0.6B", None, 1)
+    assert (loaded.server.max_body_mb, loaded.server.max_ongoing_requests) == (8, 10)
+
+
+def test_defaults() -> None:
+    loaded = config.parse(one_model(), "my.yaml")
+    model = loaded.models[0]
+    assert (model.name, model.replicas, model.ranks, model.cpus_per_replica, model.device) == ("demo", 1, 1, 1.0, "auto")
+    assert model.engine_args == {}
+    assert (loaded.server.max_body_mb, loaded.server.max_ongoing_requests) == (64, 1000)
+
+
+def test_every_field_says_what_it_means() -> None:
+    for model in (Config, ModelConfig, config.ServerConfig):
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__name__}.{name}"
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    loaded = config.parse(one_model(), "my.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.models[0].replicas = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        pytest.param(None, ["holds NoneType", "start with `models:`"], id="empty file"),
+        pytest.param([1], ["holds list", "start with `models:`"], id="a list"),
+        pytest.param({}, ["models: missing", "add it"], id="no models"),
+        pytest.param({"models": []}, ["models: []", "at least 1"], id="empty models"),
+        pytest.param({"models": {}}, ["models: {}", "valid list"], id="models no list"),
+        pytest.param({"models": ["demo"]}, ["models[0]: 'demo'"], id="model no mapping"),
+        pytest.param({"models": [{"name": "x"}]}, ["models[0].source: missing", "add it"], id="no source"),
+        pytest.param(one_model(replica=2), ["models[0].replica: unknown key", "did you mean replicas?"], id="near key"),
+        pytest.param(one_model(zzz=2), ["models[0].zzz: unknown key", "known keys: name, source, engine, replicas"], id="far key"),
+        pytest.param({**one_model(), "servr": {}}, ["servr: unknown key", "did you mean server?"], id="near top key"),
+        pytest.param({**one_model(), "server": {"max_body": 1}}, ["server.max_body: unknown key", "max_body_mb?"], id="near server key"),
+        pytest.param({**one_model(), "server": {"x": 1}}, ["server.x", "known keys: max_body_mb, max_ongoing_requests"], id="far server key"),
+        pytest.param({**one_model(), 5: 1}, ["5", "should be strings"], id="key no string"),
+        pytest.param(one_model(replicas="2"), ["models[0].replicas: '2'", "valid integer"], id="text for a number"),
+        pytest.param(one_model(replicas=True), ["models[0].replicas: True", "valid integer"], id="bool for a number"),
+        pytest.param(one_model(replicas=0), ["models[0].replicas: 0", "greater than or equal to 1"], id="none at all"),
+        pytest.param(one_model(cpus_per_replica=0), ["models[0].cpus_per_replica: 0", "greater than 0"], id="no CPU"),
+        pytest.param(one_model(device="tpu"), ["models[0].device: 'tpu'", "'auto', 'cpu' or 'cuda'"], id="device"),
+        pytest.param(one_model(name=""), ["models[0].name: ''", "at least 1 character"], id="empty name"),
+        pytest.param(one_model(name="a b"), ["models[0].name: 'a b'", "use letters, digits"], id="blank in name"),
+        pytest.param(one_model(name="a//b"), ["models[0].name: 'a//b'", "use letters, digits"], id="empty segment"),
+        pytest.param(one_model(name="../b"), ["models[0].name: '../b'", "use letters, digits"], id="dots in name"),
+        pytest.param(one_model(engine_args=[1]), ["models[0].engine_args: [1]", "valid dictionary"], id="engine_args no mapping"),
+        pytest.param(one_model(engine_args={"model": "x"}), ["engine_args.model", "`source`", "move the value"], id="model twice"),
+        pytest.param(one_model(engine_args={"--served-model-name": "x"}), ["engine_args.served_model_name", "`name`"], id="name twice"),
+        pytest.param(one_model(engine_args={"tensor-parallel-size": 2}), ["engine_args.tensor_parallel_size", "move"], id="TP twice"),
+        pytest.param(one_model(engine_args={"pipeline_parallel_size": 2}), ["engine_args.pipeline_parallel_size"], id="PP twice"),
+        pytest.param(
+            {"models": [{"source": "demo"}, {"source": "x", "name": "demo"}]},
+            ["models: ", "two models are named 'demo'", "names must differ"],
+            id="same name",
+        ),
+    ],
+)
+def test_an_error_holds_file_path_value_and_fix(data: object, parts: list[str]) -> None:
+    message = error_of(data)
+    assert message.startswith("my.yaml: ")
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "/a"), ("org/a", "org--a")])
+@pytest.mark.xfail(strict=True, reason="names that differ only in spelling share one URL or one Serve application")
+def test_models_that_would_share_a_url_or_an_application_are_refused(one: str, other: str) -> None:
+    assert "differ" in error_of({"models": [{"source": "x", "name": one}, {"source": "y", "name": other}]})
+
+
+def test_all_errors_are_told_at_once() -> None:
+    message = error_of({"models": [{"source": "demo", "replicas": 0, "nme": "x"}]})
+    assert "models[0].replicas" in message
+    assert "models[0].nme" in message
+    assert "did you mean name?" in message
+
+
+def test_a_long_value_is_cut() -> None:
+    message = error_of(one_model(replicas="x" * 500))
+    assert "..." in message
+    assert len(message) < 250
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        pytest.param(b"models: [", ["not YAML"], id="unclosed"),
+        pytest.param(b"a: b: c", ["not YAML", "line 1"], id="two colons"),
+        pytest.param(b"\xff\xfe\x00", ["not YAML"], id="no text"),
+        pytest.param(b"a: !!python/object:os.system x", ["not YAML"], id="a Python object"),
+        pytest.param(
+            b"models: 2024-13-01", ["not YAML"], id="no date", marks=pytest.mark.xfail(strict=True, reason="yaml raises ValueError")
+        ),
+        pytest.param(
+            b"[" * 1500, ["not YAML"], id="too deep", marks=pytest.mark.xfail(strict=True, reason="yaml raises RecursionError")
+        ),
+        pytest.param(b"", ["holds NoneType"], id="empty"),
+    ],
+)
+def test_what_is_no_yaml(tmp_path: Path, content: bytes, parts: list[str]) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load(file)
+    for part in [str(file), *parts]:
+        assert part in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "no.yaml")) + r".*No such file.*RSCAI_CONFIG"):
+        config.load(tmp_path / "no.yaml")
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path)
+
+
+def test_nothing_set_serves_the_demo_model() -> None:
+    model = config.from_environment({}, "vllm").models[0]
+    assert (model.name, model.source, model.engine, model.engine_args) == ("demo", "demo", "vllm", {})
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"RSCAI_MODEL": "Qwen/Qwen3-0.6B"}, ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B", "image", {})),
+        ({"RSCAI_MODEL": " demo ", "RSCAI_ENGINE": ""}, ("demo", "demo", "image", {})),
+        ({"RSCAI_MODEL": "/models/x", "RSCAI_MODEL_NAME": "x"}, ("x", "/models/x", "image", {})),
+        ({"RSCAI_ENGINE": "sglang"}, ("demo", "demo", "sglang", {})),
+        ({"RSCAI_ENGINE_ARGS": '{"max-model-len": 512, "a": [1]}'}, ("demo", "demo", "image", {"max_model_len": 512, "a": [1]})),
+    ],
+)
+def test_a_model_of_the_environment(env: dict[str, str], expected: tuple[object, ...]) -> None:
+    model = config.from_environment(env, "image").models[0]
+    assert (model.name, model.source, model.engine, model.engine_args) == expected
+
+
+def test_a_file_of_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(FULL)
+    assert config.from_environment({"RSCAI_CONFIG": str(file), "RSCAI_MODEL": ""}) == config.load(file)
+
+
+@pytest.mark.parametrize("name", ["RSCAI_MODEL", "RSCAI_MODEL_NAME", "RSCAI_ENGINE", "RSCAI_ENGINE_ARGS"])
+def test_a_file_and_a_variable_contradict(name: str) -> None:
+    with pytest.raises(UsageError, match=f"RSCAI_CONFIG and {name} are both set.*unset {name}"):
+        config.from_environment({"RSCAI_CONFIG": "x.yaml", name: "demo"})
+
+
+@pytest.mark.parametrize(("value", "part"), [("{", "is not JSON"), ("max_model_len=5", "is not JSON"), ("[1]", "'[1]'"), ("5", "'5'")])
+def test_engine_arguments_that_are_no_json_object(value: str, part: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config.from_environment({"RSCAI_ENGINE_ARGS": value})
+    for expected in ("RSCAI_ENGINE_ARGS", part, '{"max_model_len": 2048}'):
+        assert expected in str(caught.value)
+
+
+def test_an_impossible_model_of_the_environment() -> None:
+    with pytest.raises(ConfigError, match=r"environment: models\[0\]\.name: 'a b'"):
+        config.from_environment({"RSCAI_MODEL": "/x", "RSCAI_MODEL_NAME": "a b"})
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
+KEYS = st.sampled_from([*Config.model_fields, *ModelConfig.model_fields, *config.ServerConfig.model_fields]) | st.text(max_size=8) | st.integers()
+DATA = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=20)
+SOURCES = st.sampled_from(["demo", "Qwen/Qwen3-0.6B", "/models/x"]) | SCALARS
+FIELDS = {name: DATA for name in ModelConfig.model_fields if name != "source"}
+MODELS = st.lists(st.fixed_dictionaries({"source": SOURCES}, optional=FIELDS), max_size=3)
+LIKELY = st.fixed_dictionaries({"models": MODELS}, optional={"server": DATA})
+
+
+@given(DATA | LIKELY)
+def test_any_data_is_a_config_or_a_config_error(data: object) -> None:
+    try:
+        parsed = config.parse(data, "my.yaml")
+    except ConfigError as error:
+        assert str(error).startswith("my.yaml: ")  # noqa: PT017
+    else:
+        assert len({model.name for model in parsed.models}) == len(parsed.models)
+
+
+@given(LIKELY)
+def test_yaml_of_any_data_loads_as_the_data_itself(data: object) -> None:
+    def outcome(value: object) -> str:
+        try:
+            return repr(config.parse(value, "my.yaml"))
+        except ConfigError as error:
+            return str(error)
+
+    assert outcome(yaml.safe_load(yaml.safe_dump(data, sort_keys=False))) == outcome(data)
+
+
+@given(st.dictionaries(st.sampled_from(["RSCAI_MODEL", "RSCAI_MODEL_NAME", "RSCAI_ENGINE", "RSCAI_ENGINE_ARGS"]), st.text(max_size=30)))
+def test_any_environment_is_a_config_or_a_typed_error(env: dict[str, str]) -> None:
+    try:
+        parsed = config.from_environment(env, "vllm")
+    except (ConfigError, UsageError) as error:
+        assert str(error)  # noqa: PT017
+    else:
+        assert len(parsed.models) == 1
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True), SCALARS.filter(lambda value: value == value), max_size=4))
+def test_engine_arguments_pass_through_json_unchanged(arguments: dict[str, Any]) -> None:
+    plain = json.loads(json.dumps(arguments, default=str))
+    reserved = {"model", "served_model_name", "tensor_parallel_size", "pipeline_parallel_size"}
+    if reserved.isdisjoint(plain):
+        assert config.from_environment({"RSCAI_ENGINE_ARGS": json.dumps(plain)}).models[0].engine_args == plain

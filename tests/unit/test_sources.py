@@ -1,0 +1,195 @@
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ray_serve_cai import sources
+from ray_serve_cai.errors import ModelNotFoundError, UnavailableError
+
+
+def model_at(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    return directory
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    model_at(tmp_path / "shipped" / "demo")
+    return tmp_path / "shipped"
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Iterator[Path]:
+    """A directory into which only root looks."""
+    directory = tmp_path / "private"
+    model_at(directory / "model")
+    directory.chmod(0)
+    yield directory
+    directory.chmod(0o700)
+
+
+@dataclass
+class Hub:
+    """A hub on loopback that gives every request one status."""
+
+    url: str
+    status: int = 200
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            made.seen.append((self.path, self.headers.get("Authorization", "")))
+            self.send_response(made.status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made = Hub(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def env(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    return {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
+
+
+def test_a_shipped_model_is_known_by_name(shipped: Path) -> None:
+    assert sources.resolve("demo", shipped) == str(shipped / "demo")
+
+
+@pytest.mark.parametrize("source", ["Qwen/Qwen3-0.6B", "gpt2", "demo2"])
+def test_an_id_stays_as_it_is(shipped: Path, source: str) -> None:
+    assert sources.resolve(source, shipped) == source
+
+
+def test_a_path(tmp_path: Path, shipped: Path) -> None:
+    model = model_at(tmp_path / "mine")
+    assert sources.resolve(str(model), shipped) == str(model)
+
+
+def test_a_path_below_home(tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_at(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sources.resolve("~/mine", shipped) == str(model)
+
+
+def test_a_relative_path(tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_at(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert Path(sources.resolve("./demo", shipped)).resolve() == tmp_path / "demo"
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "config.json"])
+def test_a_directory_with_a_model(tmp_path: Path, shipped: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert sources.resolve(str(tmp_path), shipped) == str(tmp_path)
+
+
+def test_a_file_is_a_model(tmp_path: Path, shipped: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.touch()
+    assert sources.resolve(str(file), shipped) == str(file)
+
+
+def test_a_path_that_is_not_there(tmp_path: Path, shipped: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"/nowhere' does not exist on this node; mount it"):
+        sources.resolve(str(tmp_path / "nowhere"), shipped)
+
+
+def test_a_directory_without_a_model(tmp_path: Path, shipped: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"holds no config\.json; give the directory"):
+        sources.resolve(str(tmp_path), shipped)
+
+
+@pytest.mark.xfail(strict=True, raises=PermissionError, reason="a path below a private directory ends in a traceback")
+def test_a_path_that_this_user_may_not_see(private: Path, shipped: Path, without_rights: None) -> None:
+    with pytest.raises(ModelNotFoundError, match="private"):
+        sources.resolve(str(private / "model"), shipped)
+
+
+@pytest.mark.parametrize(
+    ("variables", "cache"),
+    [({"HF_HUB_CACHE": "{tmp}/cache"}, "cache"), ({"HF_HOME": "{tmp}/home"}, "home/hub"), ({}, ".cache/huggingface/hub")],
+)
+def test_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cache: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    env = {name: value.format(tmp=tmp_path) for name, value in variables.items()}
+    assert not sources.is_cached("org/model", env)
+    model_at(tmp_path / cache / "models--org--model" / "snapshots" / "1234")
+    assert sources.is_cached("org/model", env)
+    assert not sources.is_cached("org/mode", env)
+
+
+def test_what_is_on_disk_asks_no_hub(tmp_path: Path, shipped: Path, hub: Hub, env: dict[str, str]) -> None:
+    sources.check("demo", env, shipped)
+    sources.check(str(model_at(tmp_path / "mine")), env, shipped)
+    model_at(tmp_path / "hf/hub/models--org--model/snapshots/1")
+    sources.check("org/model", env, shipped)
+    assert hub.seen == []
+
+
+def test_a_model_of_the_hub(shipped: Path, hub: Hub, env: dict[str, str]) -> None:
+    sources.check("org/model", env, shipped)
+    sources.check("org/model", env | {"HF_TOKEN": "hf_secret"}, shipped)
+    path = "/org/model/resolve/main/config.json"
+    assert hub.seen == [(path, ""), (path, "Bearer hf_secret")]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "parts"),
+    [
+        (401, ModelNotFoundError, ["'org/model'", "401", "HF_TOKEN"]),
+        (403, ModelNotFoundError, ["'org/model'", "403", "HF_TOKEN"]),
+        (404, ModelNotFoundError, ["has no model 'org/model'", "MODEL=demo", "local path"]),
+        (503, UnavailableError, ["answered 503", "'org/model'", "try again later", "MODEL=demo"]),
+    ],
+)
+def test_what_the_hub_refuses(
+    shipped: Path, hub: Hub, env: dict[str, str], status: int, error: type[Exception], parts: list[str]
+) -> None:
+    hub.status = status
+    with pytest.raises(error) as caught:
+        sources.check("org/model", env, shipped)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_hub_out_of_reach(shipped: Path, env: dict[str, str], free_port: int) -> None:
+    env["HF_ENDPOINT"] = f"http://127.0.0.1:{free_port}/"
+    with pytest.raises(UnavailableError) as caught:
+        sources.check("org/model", env, shipped)
+    for part in ("'org/model'", f"http://127.0.0.1:{free_port} is not reachable", "MODEL=demo", "local path"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.xfail(strict=True, reason="httpx.InvalidURL is no HTTPError")
+@pytest.mark.parametrize("url", ["http://hub:port", "http://xn--/"])
+def test_a_hub_address_that_is_none(shipped: Path, env: dict[str, str], url: str) -> None:
+    with pytest.raises(UnavailableError, match="not reachable"):
+        sources.check("org/model", env | {"HF_ENDPOINT": url}, shipped)
+
+
+@pytest.mark.xfail(strict=True, reason="the token's line end makes it an illegal header, which the error quotes")
+def test_a_token_with_a_line_end_is_used_without_it(shipped: Path, hub: Hub, env: dict[str, str]) -> None:
+    sources.check("org/model", env | {"HF_TOKEN": "hf_secret\n"}, shipped)
+    assert hub.seen[0][1] == "Bearer hf_secret"
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
+def test_offline(shipped: Path, hub: Hub, env: dict[str, str], value: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'org/model' is not in the cache and HF_HUB_OFFLINE is set; use MODEL=demo"):
+        sources.check("org/model", env | {"HF_HUB_OFFLINE": value}, shipped)
+    assert hub.seen == []
