@@ -14,7 +14,7 @@ help: ## List the targets
 	@echo "  example: make up MODEL=demo WORKERS=2"
 
 up: ## Build what is missing, start the cluster, wait until it answers (MODEL= WORKERS= ENGINE= PORT=)
-	@mkdir -p build && compose/up.sh
+	@compose/up.sh
 
 down: ## Stop the cluster and remove its containers; models and token stay in volumes
 	@$(COMPOSE) down --remove-orphans

@@ -38,6 +38,7 @@ compose/docker-engine.sh
 images/base.sh
 images/build.sh "$engine-cpu"
 
+mkdir -p build
 cat >compose/.env <<ENV
 IMAGE=$image
 MODEL=$model

@@ -23,7 +23,7 @@ links=$(pip_setting find-links || true)
 if [ -n "$index" ]; then
   printf '[global]\nindex-url = %s\n' "$index" >"$scratch/pip.conf"
   printf '[[index]]\nurl = "%s"\ndefault = true\n' "$index" >"$scratch/uv.toml"
-  set_args+=(--set "*.secrets+=id=pip,src=$scratch/pip.conf" --set "*.secrets+=id=uv,src=$scratch/uv.toml")
+  set_args+=(--set "*.secrets=id=pip,src=$scratch/pip.conf" --set "*.secrets=id=uv,src=$scratch/uv.toml")
 fi
 if [ -n "$links" ] && [ -d "$links" ]; then
   # What this directory holds is not asked for elsewhere: PyTorch's index may be out of reach here.
@@ -32,7 +32,10 @@ fi
 
 say "building ${targets[*]}"
 started=$SECONDS
-REVISION=$(git rev-parse HEAD 2>/dev/null || true) SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0) \
+# The commit that last changed what is in the image: other commits leave the image as it is.
+sources=(images ray_serve_cai pyproject.toml)
+REVISION=$(git log -1 --format=%H -- "${sources[@]}" 2>/dev/null || true) \
+  SOURCE_DATE_EPOCH=$(git log -1 --format=%ct -- "${sources[@]}" 2>/dev/null || echo 0) \
   docker buildx bake --progress "${RSCAI_PROGRESS:-plain}" -f images/docker-bake.hcl "${set_args[@]}" "${targets[@]}" >"$scratch/log" 2>&1 || {
   tail -n 60 "$scratch/log" >&2
   printf 'ray-serve-cai: error: building %s failed; the end of the log stands above.\n' "${targets[*]}" >&2

@@ -15,14 +15,14 @@ RUN --mount=type=cache,id=rscai-apt,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=rscai-apt-lists,target=/var/lib/apt/lists,sharing=locked \
     apt-get update -qq && \
     apt-get install -y -qq --no-install-recommends ca-certificates libgomp1 libnuma1 procps python3.11-minimal libpython3.11-stdlib tini && \
-    rm -rf /var/log/* /var/lib/dpkg/*-old
+    rm -rf /var/log/* /var/lib/dpkg/*-old && \
+    find / -xdev -perm /6000 -type f -exec chmod a-s {} +
 
 FROM os AS tools
 # hadolint ignore=DL3008
 RUN --mount=type=cache,id=rscai-apt,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,id=rscai-apt-lists,target=/var/lib/apt/lists,sharing=locked \
     apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils python3-pip python3.11-venv
-ARG UV_VERSION
 # The secrets ca (a CA bundle) and pip (a pip.conf) serve builds behind a proxy or a mirror; neither reaches a layer.
 # hadolint ignore=DL3013,DL3042
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
@@ -43,7 +43,6 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=bind,from=wheels,target=/wheels \
     --mount=type=bind,source=images/locks,target=/locks \
     --mount=type=bind,source=images/slim.sh,target=/slim.sh \
-    --mount=type=bind,source=images/versions.json,target=/versions.json \
     /tools/bin/uv venv --quiet --python /usr/bin/python3.11 ${VIRTUAL_ENV} && \
     /tools/bin/uv pip install --quiet --require-hashes --no-deps --find-links /wheels \
       ${EXTRA_INDEX_URL:+--extra-index-url ${EXTRA_INDEX_URL}} --index-strategy unsafe-best-match -r /locks/${IMAGE}.txt && \
@@ -56,7 +55,7 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY ray_serve_cai /src/ray_serve_cai
 WORKDIR /src
 RUN /tools/bin/uv pip install --quiet --offline --no-build-isolation --no-deps --python /tools/bin/python --target ${SITE} . && \
-    mkdir -p /out/opt/ray-serve-cai/venv/bin && rm -rf ${SITE}/bin && \
+    mkdir -p /out/opt/ray-serve-cai/venv/bin && rm -rf "${SITE:?}/bin" && \
     printf '#!/opt/ray-serve-cai/venv/bin/python3 -s\nimport sys\nfrom ray_serve_cai.cli import main\nsys.exit(main())\n' \
       > /out/opt/ray-serve-cai/venv/bin/ray-serve-cai && \
     chmod 755 /out/opt/ray-serve-cai/venv/bin/ray-serve-cai && \

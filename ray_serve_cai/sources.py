@@ -57,7 +57,10 @@ def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
     try:
         answer = httpx.head(f"{hub}/{model}/resolve/main/config.json", headers=headers, timeout=HUB_TIMEOUT_S)
     except (httpx.HTTPError, OSError) as error:
-        raise UnavailableError(f"model {source!r} is not on this node and the hub {hub} is not reachable ({error}); {_FIX}.") from error
+        raise UnavailableError(
+            f"model {source!r} is not on this node and the hub {hub} is not reachable ({error}); "
+            "use MODEL=demo (needs no download) or a local path."
+        ) from error
     if answer.status_code in (401, 403):
         raise ModelNotFoundError(f"the hub refuses model {source!r} ({answer.status_code}); check the id, and set HF_TOKEN if it is gated.")
     if answer.status_code == 404:

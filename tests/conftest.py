@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +60,3 @@ def questions() -> dict[str, str]:
 
     pairs = yaml.safe_load((ROOT / "images/demo/questions.yaml").read_text())
     return {pair["question"]: pair["answer"] for pair in pairs}
-
-
-@pytest.fixture
-def stopwatch() -> Iterator[Any]:
-    """Seconds since the test began."""
-    start = time.monotonic()
-    yield lambda: time.monotonic() - start

@@ -32,7 +32,7 @@ _WARM_UP = (
 class Replica:
     """One replica: the engine, and its own HTTP application behind Serve's ingress."""
 
-    async def __init__(self, config: dict[str, Any]) -> None:
+    async def __init__(self, config: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config = EngineConfig.model_validate(config)
         name = self._config.name
         try:
@@ -115,7 +115,7 @@ async def warm_up(app: ASGIApp, model: str) -> None:
     Raises:
         EngineError: the engine accepted none of the requests, or failed on one.
     """
-    transport = httpx.ASGITransport(app=app)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     seen = []
     async with httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=WARM_UP_TIMEOUT_S) as client:
         for path, body in _WARM_UP:

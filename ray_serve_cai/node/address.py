@@ -30,6 +30,8 @@ def bracketed(host: str) -> str:
 
 def literal_ip(host: str) -> str | None:
     """The canonical form of an IP literal, or None for a name (an IPv6 zone is not supported)."""
+    if "%" in host:
+        return None
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -43,6 +45,8 @@ def parse(variable: str, value: str, default_port: int = GCS_PORT) -> Address:
         UsageError: the value is no such address.
     """
     wrong = UsageError(f"{variable} is {value!r}; use host or host:port, for example head:{GCS_PORT} or [fd00::1]:{GCS_PORT}.")
+    if "/" in value:
+        raise wrong
     host, port = value, ""
     if value.startswith("["):
         host, bracket, rest = value[1:].partition("]")

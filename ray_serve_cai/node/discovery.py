@@ -184,8 +184,8 @@ def _ports(env: Environment, decision: Decision) -> Ports:
         status=integer(env, "RSCAI_STATUS_PORT", low=1, high=65535) or Ports.status,
         gcs=decision.head.port if decision.head else Ports.gcs,
     )
-    seen: dict[int, str] = {}
-    for name, port in plan.as_dict().items():
+    seen = dict.fromkeys(range(plan.workers_first, plan.workers_last + 1), "Ray's workers")
+    for name, port in plan.single().items():
         if port in seen:
             raise UsageError(
                 f"port {port} is wanted for {seen[port]} and for {name}; "

@@ -24,6 +24,10 @@ _PROXY_ERRORS = {
 }
 
 
+_NOT_A_REPLICA = "!{ res.hdr(x-request-id) -m found }"
+"""Serve's replicas name the request in every answer of theirs; Ray's HAProxy does not in those it makes itself."""
+
+
 def error_json(code: int, message: str, kind: str) -> str:
     """An error in OpenAI's shape."""
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
@@ -67,7 +71,7 @@ backend models
     option httpchk GET /routable
     server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
     server launcher 127.0.0.1:{ports.status} backup
-    http-response return {_answer(503, max_body_mb)} if {{ status 500 }} {{ res.hdr(content-type) -m beg text/ }} !{{ res.hdr(x-request-id) -m found }}
+    http-response return {_answer(503, max_body_mb)} if {{ status 500 }} {{ res.hdr(content-type) -m beg text/ }} {_NOT_A_REPLICA}
 """
 
 

@@ -25,8 +25,8 @@ def ask(path: str, port: int | None = None) -> tuple[int, dict[str, Any]]:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        return answer.status, dict(json.loads(answer.read()))
+    except (OSError, http.client.HTTPException, ValueError, TypeError) as error:
         raise UnavailableError(f"no launcher answers on 127.0.0.1:{port} ({error}); start one with `ray-serve-cai node`.") from error
     finally:
         connection.close()

@@ -48,7 +48,10 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
     url = f"http://{Address(head.host, status_port)}/cluster"
     timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, headers={"Authorization": f"Bearer {token}"}) as answer,
+        ):
             if answer.status == REFUSED:
                 raise TokenError(
                     f"the head at {head} refused this node's token; give all nodes the same RSCAI_TOKEN, or the same state volume."

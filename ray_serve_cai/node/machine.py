@@ -14,6 +14,7 @@ import psutil
 from ray_serve_cai import cgroup
 from ray_serve_cai.node.address import literal_ip
 
+
 @dataclass(frozen=True)
 class Machine:
     """Facts that a plan is made from.
@@ -51,8 +52,7 @@ def inspect(root: Path = Path("/")) -> Machine:
         ip
         for interface in psutil.net_if_addrs().values()
         for address in interface
-        if address.family in (socket.AF_INET, socket.AF_INET6)
-        and (ip := literal_ip(address.address.partition("%")[0])) is not None
+        if address.family in (socket.AF_INET, socket.AF_INET6) and (ip := literal_ip(address.address.partition("%")[0])) is not None
     )
     total = psutil.virtual_memory().total
     shm = os.statvfs(root / "dev/shm") if (root / "dev/shm").is_dir() else None

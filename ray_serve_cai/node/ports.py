@@ -34,8 +34,11 @@ class Ports:
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
 
+    def single(self) -> dict[str, int]:
+        """All but the range of worker ports."""
+        return {name: port for name, port in self.as_dict().items() if name not in ("workers_first", "workers_last")}
+
     def listening(self, role: str) -> dict[str, int]:
         """The single ports that must be free before a node of this role starts."""
-        head_only = ("front_door", "gcs", "ray_client", "dashboard")
-        skipped = {"workers_first", "workers_last", *(() if role != "worker" else head_only)}
-        return {name: port for name, port in self.as_dict().items() if name not in skipped}
+        skipped = ("front_door", "gcs", "ray_client", "dashboard") if role == "worker" else ()
+        return {name: port for name, port in self.single().items() if name not in skipped}

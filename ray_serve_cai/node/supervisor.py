@@ -11,12 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ray_serve_cai import sources, state
-from ray_serve_cai.config import Config
-from ray_serve_cai.engines.registry import get_registry
 from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, SessionChangedError, UnavailableError
 from ray_serve_cai.node import command, frontdoor, join, manifest, preflight, status, token
 from ray_serve_cai.node.discovery import NodePlan
@@ -36,12 +34,29 @@ POLL_S = 0.25
 WATCH_S = 2.0
 
 
-class Supervisor:
-    """One node, from start to exit."""
+@dataclass(frozen=True)
+class Served:
+    """What a head is to serve, as far as the launcher must know.
 
-    def __init__(self, plan: NodePlan, config: Config | None, machine: Machine, env: Mapping[str, str]) -> None:
+    Attributes:
+        models: their state before anything runs.
+        sources: where their files are, as the configuration says it.
+        default_path: ``/models/<name>`` of the model that owns the root.
+        max_body_mb: largest request body, MiB.
+    """
+
+    models: tuple[state.ModelState, ...]
+    sources: tuple[str, ...]
+    default_path: str
+    max_body_mb: int
+
+
+class Supervisor:
+    """One node, from start to exit; ``served`` is None on a worker."""
+
+    def __init__(self, plan: NodePlan, served: Served | None, machine: Machine, env: Mapping[str, str]) -> None:
         self._plan = plan
-        self._config = config
+        self._served = served
         self._machine = machine
         self._run_dir = writable(RUN_DIR, Path(f"/tmp/ray-serve-cai-{os.getuid()}"))
         self._state_dir = writable(Path(text(env, "RSCAI_STATE_DIR", STATE_DIR) or STATE_DIR), self._run_dir)
@@ -54,7 +69,7 @@ class Supervisor:
             role=plan.role, manifest=self._manifest, cluster=self._cluster, session=secrets.token_hex(8), detail="starting"
         )
         self._children: list[Child] = []
-        self._door = Child("front door")
+        self._door = Child("front door", quiet=True)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -72,7 +87,7 @@ class Supervisor:
         everywhere = self._plan.role == "head"
         server = await status.listen(self._status, "0.0.0.0" if everywhere else "127.0.0.1", self._plan.ports.status)
         try:
-            return await self._until_stopped(self._worker() if self._plan.role == "worker" else self._head())
+            return await self._until_stopped(self._head(self._served) if self._served else self._worker())
         finally:
             for child in reversed(self._children):
                 await child.stop(STOP_GRACE_S)
@@ -93,12 +108,10 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(living, stopping, return_exceptions=True)
 
-    async def _head(self) -> None:
-        assert self._config is not None
-        self._check_config(self._config)
-        await self._open_door(self._config)
-        for model in self._config.models:
-            await asyncio.to_thread(sources.check, model.source, dict(self._env))
+    async def _head(self, served: Served) -> None:
+        await self._open_door(served)
+        for source in served.sources:
+            await asyncio.to_thread(sources.check, source, dict(self._env))
         self._set_token(self._given_token or token.make(self._state_dir))
         node_ip = self._plan.node_ip or self._machine.primary_ip()
         ray = await self._start_ray(node_ip)
@@ -161,15 +174,13 @@ class Supervisor:
         await ray.start(line, self._env | {"VLLM_HOST_IP": node_ip})
         return ray
 
-    async def _open_door(self, config: Config) -> None:
-        from ray_serve_cai.serving.app import models_path
-
+    async def _open_door(self, served: Served) -> None:
         file = self._run_dir / "haproxy.cfg"
         file.write_text(
             frontdoor.render(
                 self._plan,
-                default_path=models_path(config.models[0]),
-                max_body_mb=config.server.max_body_mb,
+                default_path=served.default_path,
+                max_body_mb=served.max_body_mb,
                 threads=max(1, min(4, self._machine.cpus)),
             )
         )
@@ -251,21 +262,11 @@ class Supervisor:
         if code:
             logger.warning("Ray did not take the drain request: %s", " ".join(child.last_lines)[-300:])
 
-    def _check_config(self, config: Config) -> None:
-        registry = get_registry()
-        for model in config.models:
-            registry.config_builder(model.engine).validate_config(model)
-        self._write(self._cluster())
-
     def _cluster(self) -> ClusterState:
         seen = state.read(self._state_file)
-        if seen.models or self._config is None:
+        if seen.models or self._served is None:
             return seen
-        models = tuple(state.ModelState(model.name, model.engine or self._manifest.engine) for model in self._config.models)
-        return replace(seen, models=models, expected=self._plan.min_nodes)
-
-    def _write(self, cluster: ClusterState) -> None:
-        state.write(self._state_file, cluster)
+        return replace(seen, models=self._served.models, expected=self._plan.min_nodes)
 
     def _set_token(self, value: str) -> None:
         file = self._run_dir / "ray-token"
@@ -300,7 +301,7 @@ def child_environment(env: Mapping[str, str], plan: NodePlan) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(plan.drain_s, 120)),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_timeout_ms": "5000",
+        "RAY_health_check_timeout_ms": "2000",
         "RAY_health_check_initial_delay_ms": "2000",
         "PYTHONUNBUFFERED": "1",
     }

@@ -38,7 +38,9 @@ def read(state_dir: Path) -> str | None:
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        raise TokenError(f"token file {file} is not readable for uid {os.getuid()}; run all nodes with the same user or group 0.") from error
+        raise TokenError(
+            f"token file {file} is not readable for uid {os.getuid()}; run all nodes with the same user or group 0."
+        ) from error
 
 
 def make(state_dir: Path) -> str:

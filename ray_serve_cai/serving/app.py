@@ -28,8 +28,8 @@ def application_name(model: ModelConfig) -> str:
     return model.name.strip("/").replace("/", "--")
 
 
-def engine_configs(config: Config, *, device: str, drain_s: int) -> list[EngineConfig]:
-    """What each model's replicas are started with.
+def engine_configs(config: Config, *, default_engine: str, device: str, drain_s: int) -> list[EngineConfig]:
+    """What each model's replicas are started with; ``default_engine`` and ``device`` are the image's.
 
     Raises:
         ConfigError: an unknown engine, or arguments that it refuses.
@@ -37,7 +37,7 @@ def engine_configs(config: Config, *, device: str, drain_s: int) -> list[EngineC
     """
     registry = get_registry()
     return [
-        registry.config_builder(model.engine)
+        registry.config_builder(model.engine or default_engine)
         .build_config(model, model=resolve(model.source), device=device if model.device == "auto" else model.device)
         .model_copy(update={"max_ongoing_requests": config.server.max_ongoing_requests, "drain_s": drain_s})
         for model in config.models

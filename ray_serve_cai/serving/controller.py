@@ -90,9 +90,7 @@ class Watch:
         self._config = config
         self._engines = engines
         self._settings = settings
-        self._state = ClusterState(
-            expected=settings.min_nodes, models=tuple(ModelState(engine.name, engine.engine) for engine in engines)
-        )
+        self._state = ClusterState(expected=settings.min_nodes, models=tuple(ModelState(engine.name, engine.engine) for engine in engines))
         self._answered: set[str] = set()
 
     def say(self, phase: str, detail: str, **changes: Any) -> None:
@@ -136,9 +134,7 @@ class Watch:
 
     def look(self, applications: Mapping[str, Any]) -> None:
         """One look at Serve's applications, as its REST API gives them."""
-        models = tuple(
-            self._look_at(prefix, engine, applications.get(name, {})) for name, prefix, engine in self._applications()
-        )
+        models = tuple(self._look_at(prefix, engine, applications.get(name, {})) for name, prefix, engine in self._applications())
         was_ready = self._state.was_ready or all(model.ready for model in models)
         phase, detail = phase_of(models, was_ready)
         self.say(phase, detail, models=models, nodes=_nodes(replicas_by_node(applications)), was_ready=was_ready)

@@ -89,7 +89,9 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param(one_model(zzz=2), ["models[0].zzz: unknown key", "known keys: name, source, engine, replicas"], id="far key"),
         pytest.param({**one_model(), "servr": {}}, ["servr: unknown key", "did you mean server?"], id="near top key"),
         pytest.param({**one_model(), "server": {"max_body": 1}}, ["server.max_body: unknown key", "max_body_mb?"], id="near server key"),
-        pytest.param({**one_model(), "server": {"x": 1}}, ["server.x", "known keys: max_body_mb, max_ongoing_requests"], id="far server key"),
+        pytest.param(
+            {**one_model(), "server": {"x": 1}}, ["server.x", "known keys: max_body_mb, max_ongoing_requests"], id="far server key"
+        ),
         pytest.param({**one_model(), 5: 1}, ["5", "should be strings"], id="key no string"),
         pytest.param(one_model(replicas="2"), ["models[0].replicas: '2'", "valid integer"], id="text for a number"),
         pytest.param(one_model(replicas=True), ["models[0].replicas: True", "valid integer"], id="bool for a number"),
@@ -149,9 +151,7 @@ def test_a_long_value_is_cut() -> None:
         pytest.param(
             b"models: 2024-13-01", ["not YAML"], id="no date", marks=pytest.mark.xfail(strict=True, reason="yaml raises ValueError")
         ),
-        pytest.param(
-            b"[" * 1500, ["not YAML"], id="too deep", marks=pytest.mark.xfail(strict=True, reason="yaml raises RecursionError")
-        ),
+        pytest.param(b"[" * 1500, ["not YAML"], id="too deep", marks=pytest.mark.xfail(strict=True, reason="yaml raises RecursionError")),
         pytest.param(b"", ["holds NoneType"], id="empty"),
     ],
 )
@@ -220,7 +220,11 @@ def test_an_impossible_model_of_the_environment() -> None:
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
-KEYS = st.sampled_from([*Config.model_fields, *ModelConfig.model_fields, *config.ServerConfig.model_fields]) | st.text(max_size=8) | st.integers()
+KEYS = (
+    st.sampled_from([*Config.model_fields, *ModelConfig.model_fields, *config.ServerConfig.model_fields])
+    | st.text(max_size=8)
+    | st.integers()
+)
 DATA = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=20)
 SOURCES = st.sampled_from(["demo", "Qwen/Qwen3-0.6B", "/models/x"]) | SCALARS
 FIELDS = {name: DATA for name in ModelConfig.model_fields if name != "source"}

@@ -157,9 +157,7 @@ def test_a_model_of_the_hub(shipped: Path, hub: Hub, env: dict[str, str]) -> Non
         (503, UnavailableError, ["answered 503", "'org/model'", "try again later", "MODEL=demo"]),
     ],
 )
-def test_what_the_hub_refuses(
-    shipped: Path, hub: Hub, env: dict[str, str], status: int, error: type[Exception], parts: list[str]
-) -> None:
+def test_what_the_hub_refuses(shipped: Path, hub: Hub, env: dict[str, str], status: int, error: type[Exception], parts: list[str]) -> None:
     hub.status = status
     with pytest.raises(error) as caught:
         sources.check("org/model", env, shipped)

@@ -36,7 +36,9 @@ def test_the_last_report_counts(store: dict[tuple[bytes, bytes], bytes]) -> None
     assert set(store) == {(b"ray-serve-cai", b"demo"), (b"ray-serve-cai", b"other/model")}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("ResourceError", errors.ResourceError), ("ConfigError", errors.ConfigError), ("Odd", errors.EngineError)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("ResourceError", errors.ResourceError), ("ConfigError", errors.ConfigError), ("Odd", errors.EngineError)]
+)
 def test_an_error_arrives_as_it_was_raised(name: str, kind: type[errors.RayServeCaiError]) -> None:
     error = StartReport(error="the fact", error_type=name).as_error()
     assert type(error) is kind

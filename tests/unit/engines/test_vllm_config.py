@@ -14,7 +14,8 @@ def build(device: str = "cpu", **fields: Any) -> EngineConfig:
 
 def test_on_cpus() -> None:
     built = build()
-    assert built.arguments == {"enforce_eager": True, "dtype": "bfloat16", "tensor_parallel_size": 1, "pipeline_parallel_size": 1}
+    given = {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "distributed_executor_backend": "uni"}
+    assert built.arguments == {"enforce_eager": True, "dtype": "bfloat16"} | given
     assert (built.engine, built.name, built.model) == ("vllm", "demo", "/models/demo")
     assert (built.ranks, built.gpus, built.cpus, built.replicas) == (1, 0, 1.0, 1)
 

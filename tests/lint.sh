@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Style, types, shell scripts, Dockerfiles, and whether generated files are what they would be generated as.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=${1:-build/venv}/bin
+
+"$bin/ruff" check .
+"$bin/mypy"
+shopt -s nullglob
+"$bin/shellcheck" --external-sources .ci/run compose/*.sh images/*.sh tests/*.sh tests/gpu/*.sh
+"$bin/hadolint" images/*.Dockerfile
+"$bin/python" images/generate.py --check
+"$bin/python" docs/generate.py --check
+echo "lint: clean" >&2

@@ -1,0 +1,209 @@
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from ray_serve_cai.errors import TokenError, UnavailableError, VersionMismatchError
+from ray_serve_cai.node import join
+from ray_serve_cai.node.address import Address
+from ray_serve_cai.node.join import Roll
+from ray_serve_cai.node.manifest import Manifest
+
+TOKEN = "a1" * 24
+HEAD = Address("127.0.0.1", 7000)
+
+
+@dataclass
+class FakeHead:
+    """A head on loopback: each request gets the next answer, and the last one for ever."""
+
+    answers: list[Callable[[], web.Response]]
+    seen: list[str | None] = field(default_factory=list)
+    port: int = 0
+
+    async def serve(self, request: web.Request) -> web.Response:
+        self.seen.append(request.headers.get("Authorization"))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return answer()
+
+
+@pytest.fixture
+def roll(manifest: Manifest) -> dict[str, Any]:
+    nodes = [{"id": "2", "ip": "10.0.0.2", "alive": True, "role": "worker", "replicas": 1}, {"id": "1", "ip": "10.0.0.1", "alive": False}]
+    return {"session": "s1", "manifest": manifest.as_dict(), "stopping": False, "nodes": nodes}
+
+
+@pytest_asyncio.fixture
+async def head(roll: dict[str, Any]) -> AsyncIterator[FakeHead]:
+    fake = FakeHead([lambda: web.json_response(roll)])
+    app = web.Application()
+    app.router.add_get("/cluster", fake.serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    fake.port = runner.addresses[0][1]
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join, "POLL_S", 0.01)
+
+
+def status(code: int) -> Callable[[], web.Response]:
+    return lambda: web.json_response({"error": "x"}, status=code)
+
+
+async def test_the_roll(head: FakeHead, roll: dict[str, Any]) -> None:
+    assert await join.fetch_roll(HEAD, head.port, TOKEN) == Roll(**roll)
+    assert head.seen == [f"Bearer {TOKEN}"]
+
+
+def test_the_living_node_of_an_address(roll: dict[str, Any]) -> None:
+    found = Roll(**roll)
+    assert found.node("10.0.0.2") == roll["nodes"][0]
+    assert found.node("10.0.0.1") is None
+    assert found.node("10.0.0.9") is None
+
+
+async def test_a_wrong_token(head: FakeHead) -> None:
+    head.answers = [status(401)]
+    with pytest.raises(
+        TokenError, match=r"head at 127\.0\.0\.1:7000 refused this node's token; give all nodes the same RSCAI_TOKEN"
+    ) as caught:
+        await join.fetch_roll(HEAD, head.port, TOKEN)
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "part"),
+    [
+        pytest.param(status(500), "500", id="error"),
+        pytest.param(status(503), "503", id="not yet"),
+        pytest.param(lambda: web.Response(text="hello"), "unexpected mimetype", id="no JSON"),
+        pytest.param(lambda: web.Response(text="{", content_type="application/json"), "Expecting", id="half JSON"),
+        pytest.param(lambda: web.json_response([1]), "mapping", id="a list"),
+        pytest.param(lambda: web.json_response({"session": "s"}), "missing", id="too little"),
+    ],
+)
+async def test_an_answer_that_is_no_roll(head: FakeHead, answer: Callable[[], web.Response], part: str) -> None:
+    head.answers = [answer]
+    with pytest.raises(UnavailableError) as caught:
+        await join.fetch_roll(HEAD, head.port, TOKEN)
+    assert f"http://127.0.0.1:{head.port}/cluster: " in str(caught.value)
+    assert part in str(caught.value)
+
+
+async def test_a_head_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join, "REQUEST_TIMEOUT_S", 0.05)
+    server = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UnavailableError, match=rf":{port}/cluster: .*[Tt]imeout"):
+            await join.fetch_roll(HEAD, port, TOKEN)
+
+
+async def test_waiting_for_a_late_head(head: FakeHead, roll: dict[str, Any]) -> None:
+    head.answers = [status(503), status(503), *head.answers]
+    said: list[str] = []
+    assert await join.wait_for_head(HEAD, head.port, 5, lambda: TOKEN, said.append) == Roll(**roll)
+    assert len(said) == 2
+    assert all(line.startswith("waiting for the head at 127.0.0.1:7000: ") for line in said)
+
+
+async def test_waiting_for_the_token(head: FakeHead, roll: dict[str, Any]) -> None:
+    keys = iter([None, None, TOKEN])
+    said: list[str] = []
+    assert await join.wait_for_head(HEAD, head.port, 5, lambda: next(keys), said.append) == Roll(**roll)
+    assert head.seen == [f"Bearer {TOKEN}"]
+    assert all("no cluster token yet" in line for line in said)
+
+
+async def test_a_wrong_token_ends_the_waiting(head: FakeHead) -> None:
+    head.answers = [status(503), status(401)]
+    with pytest.raises(TokenError):
+        await join.wait_for_head(HEAD, head.port, 5, lambda: TOKEN, lambda line: None)
+
+
+async def test_a_head_that_never_comes(free_port: int) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        await join.wait_for_head(HEAD, free_port, 0.05, lambda: TOKEN, lambda line: None)
+    for part in ("no head at 127.0.0.1:7000 after 0 s", f"127.0.0.1:{free_port}", "RSCAI_HEAD_ADDRESS", "RSCAI_JOIN_TIMEOUT_S"):
+        assert part in str(caught.value)
+    assert caught.value.exit_code == 69
+
+
+async def test_a_token_that_never_comes(free_port: int) -> None:
+    with pytest.raises(UnavailableError, match="last seen: no cluster token yet"):
+        await join.wait_for_head(HEAD, free_port, 0.05, lambda: None, lambda line: None)
+
+
+async def test_long_waiting_is_logged(free_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(join, "PROGRESS_S", 0.01)
+    with caplog.at_level(logging.INFO), pytest.raises(UnavailableError):
+        await join.wait_for_head(HEAD, free_port, 0.1, lambda: TOKEN, lambda line: None)
+    assert "waiting for the head at 127.0.0.1:7000 since" in caplog.text
+
+
+def test_equal_nodes_may_join(manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
+    join.compare(manifest, manifest.as_dict())
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("key", "other"), [("protocol", 2), ("ray", "2.59.0"), ("python", "3.12.1")])
+def test_what_must_be_equal(manifest: Manifest, key: str, other: object) -> None:
+    mine = getattr(manifest, key)
+    for head in (manifest.as_dict() | {key: other}, replace(manifest, **{key: other}).as_dict()):
+        with pytest.raises(VersionMismatchError, match=f"this node has {key} {mine} and the head has {other}; start both from images"):
+            join.compare(manifest, head)
+
+
+def test_a_head_that_says_nothing_of_itself(manifest: Manifest) -> None:
+    with pytest.raises(VersionMismatchError, match="the head has None"):
+        join.compare(manifest, {})
+
+
+@pytest.mark.parametrize("key", ["engine", "engine_version", "device", "schema"])
+def test_what_may_differ(manifest: Manifest, key: str) -> None:
+    join.compare(manifest, manifest.as_dict() | {key: "other"})
+
+
+def test_another_build_only_warns(manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
+    join.compare(manifest, manifest.as_dict() | {"build_id": "def456"})
+    assert "this node is build abc123 and the head is build def456" in caplog.text
+
+
+@pytest.mark.parametrize(("host", "asked"), [("10.0.0.9", "10.0.0.9"), ("fd00::9", "fd00::9")])
+async def test_the_own_address_to_a_literal(host: str, asked: str) -> None:
+    assert await join.own_ip(Address(host), {asked: "10.0.0.5"}.get) == "10.0.0.5"
+
+
+async def test_the_own_address_to_a_name() -> None:
+    asked: list[str] = []
+
+    def source_ip(target: str) -> str:
+        asked.append(target)
+        return "10.0.0.5"
+
+    assert await join.own_ip(Address("localhost"), source_ip) == "10.0.0.5"
+    assert asked[0] in ("127.0.0.1", "::1")
+
+
+async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    with pytest.raises(UnavailableError, match="'nowhere' does not resolve: Name or service not known"):
+        await join.own_ip(Address("nowhere"), lambda target: None)
+
+
+async def test_no_route() -> None:
+    with pytest.raises(UnavailableError, match=r"no route to the head at 10\.0\.0\.9; check the network, or set RSCAI_NODE_IP"):
+        await join.own_ip(Address("10.0.0.9"), lambda target: None)
