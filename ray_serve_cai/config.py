@@ -74,6 +74,12 @@ class ModelConfig(Strict):
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
+def _collide(one: str, other: str) -> bool:
+    """Whether two names lead to one address, or one lies below the other, or Serve would call both the same."""
+    a, b = one.strip("/"), other.strip("/")
+    return f"{a}/".startswith(f"{b}/") or f"{b}/".startswith(f"{a}/") or a.replace("/", "--") == b.replace("/", "--")
+
+
 class ServerConfig(Strict):
     """The front door."""
 
@@ -94,11 +100,14 @@ class Config(Strict):
     @field_validator("models")
     @classmethod
     def _names_differ(cls, models: list[ModelConfig]) -> list[ModelConfig]:
-        seen: set[str] = set()
-        for model in models:
-            if model.name in seen:
-                raise ValueError(f"two models are named {model.name!r}; names must differ")
-            seen.add(model.name)
+        for position, model in enumerate(models):
+            for other in models[:position]:
+                if model.name == other.name:
+                    raise ValueError(f"two models are named {model.name!r}; names must differ")
+                if _collide(model.name, other.name):
+                    raise ValueError(
+                        f"models {other.name!r} and {model.name!r} would share an address below /models; their names must differ more"
+                    )
         return models
 
 
@@ -113,7 +122,7 @@ def load(path: str | Path) -> Config:
         data = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); set RSCAI_CONFIG to a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
     return parse(data, str(path))
 

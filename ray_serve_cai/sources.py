@@ -22,12 +22,14 @@ def resolve(source: str, shipped: Path = SHIPPED) -> str:
     Raises:
         ModelNotFoundError: it looks like a path and nothing is there, or what is there is no model directory.
     """
-    if (shipped / source / "config.json").is_file() and not source.startswith(("/", ".")):
-        return str(shipped / source)
     if not source.startswith(("/", ".", "~")):
-        return source
+        return str(shipped / source) if (shipped / source / "config.json").is_file() else source
     path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise ModelNotFoundError(f"model path {source!r} cannot be seen ({error.strerror}); give uid {os.getuid()} access.") from error
+    if not exists:
         raise ModelNotFoundError(f"model path {source!r} does not exist on this node; mount it at the same path on every node.")
     if path.is_dir() and not (path / "config.json").is_file() and not any(path.glob("*.gguf")):
         raise ModelNotFoundError(f"model path {source!r} holds no config.json; give the directory of a Hugging Face model.")
@@ -53,10 +55,11 @@ def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
     hub = (env.get("HF_ENDPOINT") or HUB).rstrip("/")
     if env.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise ModelNotFoundError(f"model {source!r} is not in the cache and HF_HUB_OFFLINE is set; {_FIX}.")
-    headers = {"Authorization": f"Bearer {env['HF_TOKEN']}"} if env.get("HF_TOKEN") else {}
+    token = env.get("HF_TOKEN", "").strip()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = httpx.head(f"{hub}/{model}/resolve/main/config.json", headers=headers, timeout=HUB_TIMEOUT_S)
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise UnavailableError(
             f"model {source!r} is not on this node and the hub {hub} is not reachable ({error}); "
             "use MODEL=demo (needs no download) or a local path."

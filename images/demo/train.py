@@ -308,6 +308,8 @@ def main() -> int:
     action.add_argument("--check", type=Path, metavar="DIR", help="check that the model in DIR answers everything")
     parser.add_argument("--steps", type=int, default=STEPS, help="training steps (default: %(default)s)")
     options = parser.parse_args()
+    if options.check and not (options.check / "config.json").is_file():
+        parser.error(f"{options.check} holds no config.json; name a directory that --out wrote")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(THREADS)

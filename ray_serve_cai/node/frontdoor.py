@@ -62,7 +62,8 @@ defaults
 frontend public
     bind {bracketed(plan.host)}:{ports.front_door}
     http-request return {_answer(413, max_body_mb)} if {{ req.body_size gt {max_body_mb << 20} }}
-    http-request replace-path {default_path}(/.*)? \\1 if {{ path {default_path} }} or {{ path_beg {default_path}/ }}
+    http-request set-path / if {{ path {default_path} }}
+    http-request replace-path {default_path}(/.*) \\1 if {{ path_beg {default_path}/ }}
     use_backend launcher if {{ path / /health /ready }}
     default_backend models
 backend launcher
@@ -79,8 +80,7 @@ def _answer(code: int, max_body_mb: int) -> str:
     message, kind = _PROXY_ERRORS[code]
     body = error_json(code, message % max_body_mb if "%s" in message else message, kind)
     retry = f" hdr Retry-After {RETRY_AFTER_S}" if code in (502, 503, 504) else ""
-    status = 503 if code == 502 else code
-    return f"status {status} content-type application/json string '{body}'{retry}"
+    return f"status {code} content-type application/json string '{body}'{retry}"
 
 
 def binary() -> str:

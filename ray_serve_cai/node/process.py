@@ -9,8 +9,10 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from io import FileIO
 
 KEPT_LINES = 15
+LINE_BYTES = 1 << 16
 
 
 class Child:
@@ -34,19 +36,23 @@ class Child:
         Raises:
             OSError: the program cannot be executed.
         """
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            limit=1 << 20,
-        )
-        self._reader = asyncio.create_task(self._read(self._process))
+        out, into = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, env=dict(env), stdin=asyncio.subprocess.DEVNULL, stdout=into, stderr=into, start_new_session=True
+            )
+        except BaseException:
+            os.close(out)
+            raise
+        finally:
+            os.close(into)
+        self._reader = asyncio.create_task(self._read(os.fdopen(out, "rb", buffering=0)))
 
     async def wait(self) -> int:
-        """Its exit code, as a shell would give it; output that it wrote before is read first."""
+        """Its exit code, as a shell would give it; what it wrote before is read first.
+
+        Its children may hold the pipe on: that ends nobody's waiting, which is why the pipe is not asyncio's own.
+        """
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
         code = await self._process.wait()
@@ -75,11 +81,24 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         await self.wait()
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        async for raw in process.stdout:
-            line = raw.decode(errors="replace").rstrip()
-            if line:
-                self.last_lines.append(line)
-                if not self._quiet:
-                    print(line, file=sys.stderr, flush=True)
+    async def _read(self, pipe: FileIO) -> None:
+        """Pass lines on until every holder of the pipe is gone; a line of any length costs at most `LINE_BYTES`."""
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+        try:
+            rest = b""
+            while chunk := await stream.read(LINE_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    self._say(line)
+                rest = rest[-LINE_BYTES:]
+            self._say(rest)
+        finally:
+            transport.close()
+
+    def _say(self, raw: bytes) -> None:
+        line = raw.decode(errors="replace").rstrip()
+        if line:
+            self.last_lines.append(line)
+            if not self._quiet:
+                print(line, file=sys.stderr, flush=True)

@@ -101,7 +101,9 @@ def application(status: NodeStatus) -> web.Application:
 
     async def cluster(request: web.Request) -> web.Response:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not status.token or not hmac.compare_digest(sent.encode(), status.token.encode()):
+        if not status.token:
+            return web.json_response({"error": "the head has no token yet"}, status=503)
+        if not hmac.compare_digest(sent.encode(errors="surrogateescape"), status.token.encode()):
             return web.json_response({"error": "this cluster has another token"}, status=401)
         return web.json_response(roll(status))
 

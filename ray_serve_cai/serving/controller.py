@@ -187,9 +187,9 @@ def phase_of(models: tuple[ModelState, ...], was_ready: bool) -> tuple[str, str]
 
 
 def running_replicas(application: Mapping[str, Any]) -> int:
-    """Replicas that take requests."""
+    """Replicas that take requests; one that waits for its successor on another node still does."""
     deployments = application.get("deployments", {}).values()
-    return sum(replica["state"] == "RUNNING" for deployment in deployments for replica in deployment["replicas"])
+    return sum(replica["state"] in ("RUNNING", "PENDING_MIGRATION") for deployment in deployments for replica in deployment["replicas"])
 
 
 def replicas_by_node(applications: Mapping[str, Any]) -> Counter[str]:

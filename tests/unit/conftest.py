@@ -1,5 +1,6 @@
 """Fakes at the package's own seams: a machine, a manifest, a plan, a free port, a user without rights."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -87,6 +88,17 @@ def taken_port() -> Iterator[int]:
         listener.bind(("0.0.0.0", 0))
         listener.listen(1)
         yield int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger without handlers; given back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    yield root
+    root.handlers = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

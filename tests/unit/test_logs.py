@@ -1,19 +1,8 @@
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from ray_serve_cai import logs
-
-
-@pytest.fixture
-def root_logger() -> Iterator[logging.Logger]:
-    """The root logger, given back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers = []
-    yield root
-    root.handlers, root.level = handlers, level
 
 
 @pytest.mark.usefixtures("root_logger")

@@ -106,7 +106,6 @@ async def test_a_model_that_fails_is_asked_once() -> None:
         await replica.warm_up(app_of(handler), "demo")
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="httpx's transport raises what Starlette raises after answering 500")
 async def test_an_application_that_raises_is_an_engine_error() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 500, "headers": []})

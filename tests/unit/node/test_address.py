@@ -48,7 +48,6 @@ def test_what_is_no_address(value: str) -> None:
         assert part in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="a URL is read as host 'http' and port '//head'")
 @pytest.mark.parametrize("value", ["http://head", "https://head"])
 def test_a_url_is_no_address(value: str) -> None:
     with pytest.raises(UsageError, match="use host or host:port"):
@@ -74,7 +73,6 @@ def test_literals(host: str, expected: str | None) -> None:
     assert literal_ip(host) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="ipaddress takes anything after the '%'")
 @pytest.mark.parametrize("host", ["fe80::1%eth0", "::1%a\nglobal"])
 def test_a_zone_is_not_supported(host: str) -> None:
     assert literal_ip(host) is None

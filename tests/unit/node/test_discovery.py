@@ -97,7 +97,6 @@ def test_a_value_that_cannot_be_used(make_plan: Plan, env: dict[str, str], parts
         assert part in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="only the ends of the range of worker ports are compared")
 def test_a_port_among_those_of_rays_workers(make_plan: Plan) -> None:
     with pytest.raises(UsageError, match="10500"):
         make_plan({"RSCAI_PORT": "10500"})

@@ -25,8 +25,11 @@ class FakeHead:
     answers: list[Callable[[], web.Response]]
     seen: list[str | None] = field(default_factory=list)
     port: int = 0
+    hangs: bool = False
 
     async def serve(self, request: web.Request) -> web.Response:
+        if self.hangs:
+            await asyncio.Event().wait()
         self.seen.append(request.headers.get("Authorization"))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return answer()
@@ -43,7 +46,7 @@ async def head(roll: dict[str, Any]) -> AsyncIterator[FakeHead]:
     fake = FakeHead([lambda: web.json_response(roll)])
     app = web.Application()
     app.router.add_get("/cluster", fake.serve)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     fake.port = runner.addresses[0][1]
@@ -100,13 +103,11 @@ async def test_an_answer_that_is_no_roll(head: FakeHead, answer: Callable[[], we
     assert part in str(caught.value)
 
 
-async def test_a_head_that_does_not_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_head_that_does_not_answer_in_time(head: FakeHead, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join, "REQUEST_TIMEOUT_S", 0.05)
-    server = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(UnavailableError, match=rf":{port}/cluster: .*[Tt]imeout"):
-            await join.fetch_roll(HEAD, port, TOKEN)
+    head.hangs = True
+    with pytest.raises(UnavailableError, match=rf":{head.port}/cluster: .*[Tt]imeout"):
+        await join.fetch_roll(HEAD, head.port, TOKEN)
 
 
 async def test_waiting_for_a_late_head(head: FakeHead, roll: dict[str, Any]) -> None:

@@ -52,7 +52,6 @@ async def test_bytes_that_are_no_text() -> None:
     assert list(child.last_lines) == ["\ufffdx"]
 
 
-@pytest.mark.xfail(strict=True, reason="the reader ends at a line over its limit; the rest is lost, and the pipe fills up")
 async def test_a_very_long_line_does_not_block_the_child() -> None:
     child = Child("test", quiet=True)
     script = "import sys; sys.stdout.write('x' * (16 << 20)); sys.stdout.write('\\nlast\\n')"
@@ -122,7 +121,6 @@ async def test_a_child_that_ignores_sigterm_is_killed() -> None:
     assert await child.wait() == 137
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="asyncio of Python 3.11 waits for the pipe, which the grandchild holds")
 async def test_a_death_is_seen_although_grandchildren_live_on() -> None:
     child = Child("test", quiet=True)
     await child.start(["sh", "-c", "sleep 60 & exit 3"], ENV)

@@ -1,0 +1,105 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ray_serve_cai import config
+from ray_serve_cai.config import Config
+from ray_serve_cai.engines.base import EngineConfig
+from ray_serve_cai.errors import ConfigError, ModelNotFoundError
+from ray_serve_cai.serving import app
+
+
+@pytest.fixture
+def two_models() -> Config:
+    models = [
+        {"source": "org/first", "engine": "vllm", "replicas": 2},
+        {"source": "org/second", "name": "small", "device": "cuda", "tensor_parallel_size": 2},
+    ]
+    return config.parse({"models": models, "server": {"max_ongoing_requests": 5}}, "my.yaml")
+
+
+def engines_of(given: Config, **changes: Any) -> list[EngineConfig]:
+    return app.engine_configs(given, **{"default_engine": "vllm", "device": "cpu", "drain_s": 7} | changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "application"),
+    [("demo", "/models/demo", "demo"), ("org/a.b", "/models/org/a.b", "org--a.b"), ("/mnt/x", "/models/mnt/x", "mnt--x")],
+)
+def test_names_and_paths(name: str, path: str, application: str) -> None:
+    model = config.parse({"models": [{"source": "x", "name": name}]}, "my.yaml").models[0]
+    assert (app.models_path(model), app.application_name(model)) == (path, application)
+
+
+def test_the_first_model_owns_the_root(two_models: Config) -> None:
+    assert [app.route_prefix(two_models, model) for model in two_models.models] == ["/", "/models/small"]
+
+
+def test_engines_of_a_configuration(two_models: Config) -> None:
+    first, second = engines_of(two_models)
+    assert (first.name, first.model, first.gpus, first.replicas, first.max_ongoing_requests, first.drain_s) == (
+        "org/first",
+        "org/first",
+        0,
+        2,
+        5,
+        7,
+    )
+    assert (second.name, second.model, second.gpus, second.ranks) == ("small", "org/second", 2, 2)
+
+
+def test_a_model_without_an_engine_takes_the_images(two_models: Config) -> None:
+    with pytest.raises(ConfigError, match="engine is 'tgi', which is not registered"):
+        engines_of(two_models, default_engine="tgi")
+
+
+def test_an_unknown_engine() -> None:
+    given = config.parse({"models": [{"source": "demo", "engine": "vlm"}]}, "my.yaml")
+    with pytest.raises(ConfigError, match="did you mean vllm"):
+        engines_of(given)
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    given = config.parse({"models": [{"source": str(tmp_path / "no"), "name": "no"}]}, "my.yaml")
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
+        engines_of(given)
+
+
+def test_the_schema(two_models: Config) -> None:
+    engines = engines_of(two_models)
+    assert app.serve_schema(two_models, engines, port=81) == {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": 81},
+        "applications": [
+            {
+                "name": "org--first",
+                "route_prefix": "/",
+                "import_path": "ray_serve_cai.serving.app:build_application",
+                "args": engines[0].model_dump(),
+            },
+            {
+                "name": "small",
+                "route_prefix": "/models/small",
+                "import_path": "ray_serve_cai.serving.app:build_application",
+                "args": engines[1].model_dump(),
+            },
+        ],
+    }
+
+
+def test_ray_serve_takes_the_schema(two_models: Config) -> None:
+    schema = pytest.importorskip("ray.serve.schema", reason="ray[serve] is not installed", exc_type=ImportError)
+    parsed = schema.ServeDeploySchema.model_validate(app.serve_schema(two_models, engines_of(two_models), port=81))
+    assert [one.route_prefix for one in parsed.applications] == ["/", "/models/small"]
+
+
+def test_an_application_comes_from_the_engines_factory(two_models: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engines_of(two_models)[0]
+
+    def deployment_factory(name: str) -> SimpleNamespace:
+        return SimpleNamespace(create_deployment=lambda given: (name, given))
+
+    monkeypatch.setattr(app, "get_registry", lambda: SimpleNamespace(deployment_factory=deployment_factory))
+    assert app.build_application(engine.model_dump()) == ("vllm", engine)

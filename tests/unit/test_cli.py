@@ -1,0 +1,282 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_serve_cai import __version__, cli
+from ray_serve_cai.errors import UnavailableError, UsageError
+from ray_serve_cai.node import health
+
+COMMANDS = ("node", "plan", "health", "status", "serve", "engines")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit code, stdout and stderr of one command, in this process."""
+
+    def ran(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = cli.main(list(arguments))
+        except SystemExit as left:
+            code = int(left.code or 0)
+        return code, *capsys.readouterr()
+
+    return ran
+
+
+def one_line_error(err: str) -> str:
+    assert err.startswith("ray-serve-cai: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(run: Run, command: str) -> None:
+    code, out, _ = run(command, "--help")
+    example = out.partition("example:\n")[2]
+    assert code == 0
+    assert f"ray-serve-cai {command}" in example
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(f"\n    {command} " in out for command in COMMANDS)
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version") == (0, f"ray-serve-cai {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nod",), ("plan", "--jsn"), ("plan", "x"), ("status", "--timeout", "soon"), ("plan", "--env-file")], ids=repr
+)
+def test_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (64, "")
+    assert "ray-serve-cai: error: " in err
+    assert "usage: " in err
+
+
+def test_a_plan_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSCAI_HEAD_ADDRESS", "[fd00::9]")
+    code, out, err = run("plan", "--json")
+    plan = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {"role", "head_address", "node_ip", "rule", "variables", "resources", "ports", "command"} <= set(plan)
+    assert (plan["role"], plan["head_address"], plan["rule"]) == ("worker", "[fd00::9]:6379", "address is mine")
+    assert plan["command"][:3] == ["ray", "start", "--address=[fd00::9]:6379"]
+
+
+def test_a_plan_for_people(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = run("plan")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0
+    assert (lines["role"], lines["variables"]) == ("single", "none")
+    assert lines["command"].startswith("ray start --head ")
+    monkeypatch.setenv("RSCAI_HEAD_ADDRESS", "far")
+    assert "unknown before joining" in run("plan")[1]
+
+
+def test_a_plan_that_cannot_be_made(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSCAI_ROLE", "wrkr")
+    code, out, err = run("plan")
+    assert (code, out) == (64, "")
+    assert "RSCAI_ROLE is 'wrkr'; use head, worker, single or auto." in one_line_error(err)
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes"])
+def test_a_traceback_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("RSCAI_ROLE", "wrkr")
+    monkeypatch.setenv("RSCAI_TRACEBACK", value)
+    with pytest.raises(UsageError):
+        run("plan")
+
+
+def plan_of(run: Run, tmp_path: Path, content: str) -> dict[str, Any]:
+    file = tmp_path / "node.env"
+    file.write_text(content)
+    code, out, err = run("plan", "--json", "--env-file", str(file))
+    assert code == 0, err
+    parsed: dict[str, Any] = json.loads(out)
+    return parsed
+
+
+def test_an_environment_file_replaces_the_environment(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSCAI_ROLE", "wrkr")
+    monkeypatch.setenv("RSCAI_PORT", "81")
+    plan = plan_of(run, tmp_path, "# a comment\n\n  # another\nRSCAI_HEAD_ADDRESS=far:7000\nRSCAI_PORT\nRSCAI_STATUS_PORT\nX=a=b # c\n")
+    assert (plan["role"], plan["head_address"]) == ("worker", "far:7000")
+    assert (plan["ports"]["front_door"], plan["ports"]["status"]) == (81, 8002)
+
+
+def test_values_of_an_environment_file_are_literal(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "node.env"
+    file.write_text('RSCAI_ROLE="head"\n')
+    code, _, err = run("plan", "--env-file", str(file))
+    assert code == 64
+    assert "RSCAI_ROLE is '\"head\"'" in one_line_error(err)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"), [("=x\n", ["line 1", "'=x'"]), ("\nexport A=b\n", ["line 2", "'export A=b'", "is no NAME=value"])]
+)
+def test_a_line_that_is_none(run: Run, tmp_path: Path, content: str, parts: list[str]) -> None:
+    file = tmp_path / "node.env"
+    file.write_text(content)
+    code, _, err = run("plan", "--env-file", str(file))
+    assert code == 64
+    for part in [str(file), *parts]:
+        assert part in one_line_error(err)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_an_environment_file_that_cannot_be_read(run: Run, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "node.env"
+    if content is not None:
+        file.write_bytes(content)
+    code, _, err = run("plan", "--env-file", str(file))
+    assert code == 64
+    assert f"--env-file {file} cannot be read" in one_line_error(err)
+
+
+@pytest.mark.parametrize("arguments", [("health",), ("health", "--live"), ("health", "--json"), ("status",)], ids=" ".join)
+def test_nothing_listens(run: Run, monkeypatch: pytest.MonkeyPatch, free_port: int, arguments: tuple[str, ...]) -> None:
+    monkeypatch.setenv("RSCAI_STATUS_PORT", str(free_port))
+    code, out, err = run(*arguments)
+    assert (code, out) == (69, "")
+    assert f"127.0.0.1:{free_port}" in one_line_error(err)
+
+
+class Launcher:
+    """The status server's answers; each question about readiness moves it one step on."""
+
+    models = ({"name": "demo", "engine": "vllm", "ready": True, "state": "ready", "replicas": 1, "error": ""},)
+
+    def __init__(self) -> None:
+        self.steps: list[str | None] = ["loading weights", "loading weights", "warming up", "ready"]
+
+    def ask(self, path: str) -> tuple[int, dict[str, Any]]:
+        if path == "/health":
+            shown = {"role": "head", "phase": "ready", "phase_detail": "all", "models": list(self.models)}
+            return 200, shown | {"nodes": {"alive": 2, "expected": 2}}
+        phase = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
+        if phase is None:
+            raise UnavailableError("no launcher answers.")
+        return 200 if phase == "ready" else 503, {"ready": phase == "ready", "phase": phase, "detail": "demo"}
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch) -> Launcher:
+    made = Launcher()
+    monkeypatch.setattr(health, "ask", made.ask)
+    monkeypatch.setattr(cli, "POLL_S", 0)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("phase", "arguments", "code", "out"),
+    [
+        ("ready", [], 0, "ready: demo\n"),
+        ("warming up", [], 69, "warming up: demo\n"),
+        ("warming up", ["--live"], 0, "head: ready: all\n"),
+        ("warming up", ["--json"], 69, '{"ready": false, "phase": "warming up", "detail": "demo"}\n'),
+    ],
+)
+def test_health(run: Run, launcher: Launcher, phase: str, arguments: list[str], code: int, out: str) -> None:
+    launcher.steps = [phase]
+    assert run("health", *arguments) == (code, out, "")
+
+
+def test_status(run: Run, launcher: Launcher) -> None:
+    code, out, _ = run("status")
+    assert code == 0
+    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replicas", "nodes: 2 alive, 2 expected"]
+
+
+def test_status_as_json(run: Run, launcher: Launcher) -> None:
+    code, out, _ = run("status", "--json")
+    assert code == 0
+    assert json.loads(out)["nodes"] == {"alive": 2, "expected": 2}
+
+
+def test_waiting_shows_each_phase_once(run: Run, launcher: Launcher) -> None:
+    launcher.steps = [None, None, *launcher.steps]
+    code, out, _ = run("status", "--wait")
+    assert code == 0
+    assert out.splitlines()[:4] == ["no launcher answers.", "loading weights: demo", "warming up: demo", "ready: demo"]
+
+
+def test_waiting_has_an_end(run: Run, launcher: Launcher) -> None:
+    launcher.steps = ["loading weights"]
+    code, _, err = run("status", "--wait", "--timeout", "0")
+    assert code == 69
+    assert "not ready after 0 s; last seen: loading weights: demo." in one_line_error(err)
+
+
+def test_engines_as_json(run: Run) -> None:
+    code, out, _ = run("engines", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert set(rows["vllm"]) == {"name", "description", "installed", "install", "default"}
+    assert rows["vllm"]["default"] is True
+
+
+def test_engines_for_people(run: Run) -> None:
+    code, out, _ = run("engines")
+    assert code == 0
+    assert any(line.startswith("vllm ") and line.endswith("[default]") for line in out.splitlines())
+
+
+def test_a_log_level_that_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSCAI_LOG_LEVEL", "loud")
+    code, _, err = run("node")
+    assert code == 64
+    assert "RSCAI_LOG_LEVEL is 'loud'; use debug, info, warning or error." in one_line_error(err)
+
+
+def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(health, "ask", interrupted)
+    assert run("health")[0] == 130
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments", "code", "part"),
+    [
+        ({"RSCAI_ROLE": "wrkr"}, ["node"], 64, "RSCAI_ROLE is 'wrkr'"),
+        ({"RSCAI_CONFIG": "/no/such.yaml"}, ["node"], 78, "/no/such.yaml: cannot be read"),
+        ({"RSCAI_ENGINE": "vlm"}, ["node"], 78, "did you mean vllm?"),
+        ({"RSCAI_MODEL": "/no/such/model"}, ["node"], 66, "'/no/such/model' does not exist"),
+        ({}, ["serve", "--config", "/no/such.yaml"], 78, "/no/such.yaml: cannot be read"),
+    ],
+)
+@pytest.mark.usefixtures("root_logger")
+def test_a_node_that_cannot_begin_leaves_with_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], arguments: list[str], code: int, part: str
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    left, out, err = run(*arguments)
+    assert (left, out) == (code, "")
+    assert part in one_line_error(err)
+
+
+def test_a_process_of_its_own() -> None:
+    done = subprocess.run([sys.executable, "-m", "ray_serve_cai.cli", "plan", "x"], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 64
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early() -> None:
+    line = f"{sys.executable} -m ray_serve_cai.cli plan --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=30)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "0\n"
