@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ray_serve_cai.errors import RayServeCaiError, UnavailableError, UsageError
+from ray_serve_cai.errors import EngineError, RayServeCaiError, UnavailableError, UsageError
 
 POLL_S = 0.5
 
@@ -171,6 +171,8 @@ def status(arguments: argparse.Namespace) -> int:
             code, line = 0, str(error)
         if not arguments.wait or code == 200:
             break
+        if line.startswith("failed: "):
+            raise EngineError(line.removeprefix("failed: "))
         if line != said:
             said = line
             print(line, flush=True)

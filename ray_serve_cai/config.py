@@ -45,7 +45,8 @@ class ModelConfig(Strict):
     @classmethod
     def _name_from_source(cls, data: Any) -> Any:
         if isinstance(data, dict) and "source" in data and "name" not in data:
-            return {"name": data["source"], **data}
+            source = data["source"]
+            return {"name": source.rstrip("/") if isinstance(source, str) else source, **data}
         return data
 
     @field_validator("name")
@@ -158,6 +159,10 @@ def from_environment(env: Mapping[str, str]) -> Config:
     model: dict[str, object] = {"source": values["RSCAI_MODEL"] or "demo", "engine": values["RSCAI_ENGINE"] or None}
     if values["RSCAI_MODEL_NAME"]:
         model["name"] = values["RSCAI_MODEL_NAME"]
+    elif not _SEGMENT.fullmatch(str(model["source"]).strip("/")):
+        raise UsageError(
+            f"RSCAI_MODEL is {model['source']!r}, which cannot be a name in a URL; set RSCAI_MODEL_NAME too, for example to my-model."
+        )
     if values["RSCAI_ENGINE_ARGS"]:
         model["engine_args"] = _json_object("RSCAI_ENGINE_ARGS", values["RSCAI_ENGINE_ARGS"])
     return parse({"models": [model]}, "environment")

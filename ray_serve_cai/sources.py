@@ -27,11 +27,12 @@ def resolve(source: str, shipped: Path = SHIPPED) -> str:
     path = Path(source).expanduser()
     try:
         exists = path.exists()
+        empty = path.is_dir() and not (path / "config.json").is_file() and not any(path.glob("*.gguf"))
     except OSError as error:
         raise ModelNotFoundError(f"model path {source!r} cannot be seen ({error.strerror}); give uid {os.getuid()} access.") from error
     if not exists:
         raise ModelNotFoundError(f"model path {source!r} does not exist on this node; mount it at the same path on every node.")
-    if path.is_dir() and not (path / "config.json").is_file() and not any(path.glob("*.gguf")):
+    if empty:
         raise ModelNotFoundError(f"model path {source!r} holds no config.json; give the directory of a Hugging Face model.")
     return str(path)
 

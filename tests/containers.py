@@ -128,12 +128,15 @@ class Cluster:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind:
-            print(self.compose("logs", "--tail", "150", check=False).stdout[-16000:])
+            print(self.logs()[-16000:])
         self.compose("down", "--volumes", "--timeout", "2", check=False)
 
     @property
     def api(self) -> Api:
         return Api(self.port)
+
+    def logs(self) -> str:
+        return self.compose("logs", "--tail", "200", check=False).stdout
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return run("docker", "compose", "-f", "compose/cpu.yaml", *arguments, check=check, timeout=timeout, env=self._env)

@@ -26,7 +26,7 @@ def weights_bytes(model: str) -> int:
 
 
 def available_memory() -> int:
-    """Bytes this container may still take: the smaller of the machine's free memory and its own limit's rest."""
+    """Bytes this container may still take: the smaller of the machine's free memory and the container's limit."""
     free = int(psutil.virtual_memory().available)
     limit = cgroup.memory(Path("/"))
     return free if limit is None else min(free, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -117,9 +118,13 @@ async def warm_up(app: ASGIApp, model: str) -> None:
     """
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     seen = []
-    async with httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=WARM_UP_TIMEOUT_S) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
         for path, body in _WARM_UP:
-            answer = await client.post(path, json={"model": model, **body})
+            try:
+                answer = await asyncio.wait_for(client.post(path, json={"model": model, **body}), WARM_UP_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                seen.append(f"{path} did not answer within {WARM_UP_TIMEOUT_S} s")
+                break
             if answer.is_success:
                 return
             seen.append(f"{path} -> {answer.status_code} {answer.text[:200]}")

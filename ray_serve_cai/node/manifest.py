@@ -44,6 +44,8 @@ def read(path: Path = PATH) -> Manifest:
         raw = path.read_text()
     except FileNotFoundError:
         return _environment()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no image manifest ({error}); rebuild the image.") from error
     try:
         return Manifest(**json.loads(raw))
     except (ValueError, TypeError) as error:

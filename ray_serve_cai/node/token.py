@@ -37,6 +37,8 @@ def read(state_dir: Path) -> str | None:
         return file.read_text().strip() or None
     except FileNotFoundError:
         return None
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise TokenError(f"{file} is no token file ({error}); remove it.") from error
     except PermissionError as error:
         raise TokenError(
             f"token file {file} is not readable for uid {os.getuid()}; run all nodes with the same user or group 0."

@@ -31,6 +31,9 @@ def application_name(model: ModelConfig) -> str:
 def engine_configs(config: Config, *, default_engine: str, device: str, drain_s: int) -> list[EngineConfig]:
     """What each model's replicas are started with; ``default_engine`` and ``device`` are the image's.
 
+    Of the node's ``drain_s`` the first half is left for a replica's successor to start, the second for its streams to end:
+    Serve stops a replica when a drained node's deadline is no further away than the replica's own grace.
+
     Raises:
         ConfigError: an unknown engine, or arguments that it refuses.
         ModelNotFoundError: a model path that is not there.
@@ -39,7 +42,7 @@ def engine_configs(config: Config, *, default_engine: str, device: str, drain_s:
     return [
         registry.config_builder(model.engine or default_engine)
         .build_config(model, model=resolve(model.source), device=device if model.device == "auto" else model.device)
-        .model_copy(update={"max_ongoing_requests": config.server.max_ongoing_requests, "drain_s": drain_s})
+        .model_copy(update={"max_ongoing_requests": config.server.max_ongoing_requests, "drain_s": max(drain_s // 2, 1)})
         for model in config.models
     ]
 

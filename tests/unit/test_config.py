@@ -211,6 +211,16 @@ def test_engine_arguments_that_are_no_json_object(value: str, part: str) -> None
         assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize("source", ["/models/my model", "./x", "~/x"])
+def test_a_source_that_is_no_name_asks_for_one(source: str) -> None:
+    with pytest.raises((ConfigError, UsageError), match="RSCAI_MODEL_NAME"):
+        config.from_environment({"RSCAI_MODEL": source})
+
+
+def test_a_path_may_end_with_a_slash() -> None:
+    assert config.from_environment({"RSCAI_MODEL": "/models/x/"}).models[0].source == "/models/x/"
+
+
 def test_an_impossible_model_of_the_environment() -> None:
     with pytest.raises(ConfigError, match=r"environment: models\[0\]\.name: 'a b'"):
         config.from_environment({"RSCAI_MODEL": "/x", "RSCAI_MODEL_NAME": "a b"})

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -23,13 +24,14 @@ def shipped(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def private(tmp_path: Path) -> Iterator[Path]:
-    """A directory into which only root looks."""
-    directory = tmp_path / "private"
-    model_at(directory / "model")
-    directory.chmod(0)
-    yield directory
-    directory.chmod(0o700)
+def private() -> Iterator[Path]:
+    """A directory into which only root looks; not in ``tmp_path``, into whose parents only its owner looks."""
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        model_at(directory / "model")
+        directory.chmod(0)
+        yield directory
+        directory.chmod(0o700)
 
 
 @dataclass
@@ -114,9 +116,10 @@ def test_a_directory_without_a_model(tmp_path: Path, shipped: Path) -> None:
         sources.resolve(str(tmp_path), shipped)
 
 
-def test_a_path_that_this_user_may_not_see(private: Path, shipped: Path, without_rights: None) -> None:
-    with pytest.raises(ModelNotFoundError, match="private"):
-        sources.resolve(str(private / "model"), shipped)
+@pytest.mark.parametrize("below", ["model", "."])
+def test_a_path_that_this_user_may_not_see(private: Path, shipped: Path, without_rights: None, below: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=private.name):
+        sources.resolve(str(private / below), shipped)
 
 
 @pytest.mark.parametrize(

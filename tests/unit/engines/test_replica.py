@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -113,6 +114,16 @@ async def test_an_application_that_raises_is_an_engine_error() -> None:
         raise RuntimeError("engine is dead")
 
     with pytest.raises(EngineError, match="500 dead"):
+        await replica.warm_up(app, "demo")
+
+
+async def test_an_application_that_hangs_is_an_engine_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "WARM_UP_TIMEOUT_S", 0.01)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.2)
+
+    with pytest.raises(EngineError, match="did not generate a first token"):
         await replica.warm_up(app, "demo")
 
 

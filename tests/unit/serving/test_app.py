@@ -45,7 +45,7 @@ def test_engines_of_a_configuration(two_models: Config) -> None:
         0,
         2,
         5,
-        7,
+        3,
     )
     assert (second.name, second.model, second.gpus, second.ranks) == ("small", "org/second", 2, 2)
 

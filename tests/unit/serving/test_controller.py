@@ -73,6 +73,7 @@ def test_the_phase_of_the_whole(models: list[ModelState], was_ready: bool, expec
 def test_counting_replicas() -> None:
     applications = {"a": application("RUNNING", "STARTING"), "b": application("STOPPING"), "c": {"status": "NOT_STARTED"}}
     assert controller.running_replicas(applications["a"]) == 1
+    assert controller.running_replicas(application("PENDING_MIGRATION", "RUNNING")) == 2
     assert controller.running_replicas(applications["c"]) == 0
     assert controller.replicas_by_node(applications) == Counter({"n0": 2, "n1": 1})
 
