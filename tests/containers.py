@@ -9,16 +9,17 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "ray-serve-cai:vllm-cpu"
 READY_S = 300
-LABEL = "ray-serve-cai.test"
+testcontainers_config.ryuk_disabled = True  # no registry may be there to pull it from; every fixture cleans up after itself
 
 
 def run(*command: str, check: bool = True, timeout: float = 180, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -78,38 +79,37 @@ class Api:
         until(f"{self.url} ready", self.is_ready, timeout)
 
 
-@dataclass
 class Node:
-    """One container of the image, started with `docker run`."""
+    """One container of the image, started as `docker run` would; ``options`` are docker-py's for a container."""
 
-    options: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-    port: int = field(default_factory=free_port)
-    id: str = ""
+    def __init__(self, **options: Any) -> None:
+        self._container = DockerContainer(IMAGE, **options).with_exposed_ports(8000)
 
     def __enter__(self) -> Node:
-        line = ["docker", "run", "--detach", "--label", LABEL, "-p", f"127.0.0.1:{self.port}:8000", *self.options, IMAGE, *self.command]
-        self.id = run(*line).stdout.strip()
+        self._container.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind:
             print(self.logs()[-8000:])
-        run("docker", "rm", "--force", "--volumes", self.id, check=False)
+        self._container.stop(force=True, delete_volume=True)
+
+    @property
+    def id(self) -> str:
+        return str(self._container.get_wrapped_container().id)
 
     @property
     def api(self) -> Api:
-        return Api(self.port)
+        return Api(int(self._container.get_exposed_port(8000)))
 
     def logs(self) -> str:
-        done = run("docker", "logs", self.id, check=False)
-        return done.stdout + done.stderr
+        return "".join(stream.decode(errors="replace") for stream in self._container.get_logs())
 
     def exec(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run("docker", "exec", self.id, *command, check=check)
 
     def wait_exit(self, timeout: float) -> int:
-        return int(run("docker", "wait", self.id, timeout=timeout).stdout)
+        return int(self._container.get_wrapped_container().wait(timeout=timeout)["StatusCode"])
 
 
 class Cluster:

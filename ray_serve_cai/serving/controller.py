@@ -99,7 +99,8 @@ class Watch:
         if (before.phase, before.detail) != (phase, detail):
             logger.info("%s: %s", phase, detail)
         if before.alive != self._state.alive and before.was_ready:
-            logger.warning("nodes alive: %d, were %d", self._state.alive, before.alive)
+            level = logging.INFO if self._state.alive > before.alive else logging.WARNING
+            logger.log(level, "nodes alive: %d, were %d", self._state.alive, before.alive)
         state.write(self._settings.state_file, self._state)
 
     def wait_for_nodes(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -128,10 +129,15 @@ def test_late_head(questions: dict[str, str]) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "options", [("--user", "54321:0"), ("--read-only", "--tmpfs", "/tmp:exec", "--tmpfs", "/var/lib/ray-serve-cai", "--user", "4711:0")]
+    "options",
+    [
+        {"user": "54321:0"},
+        {"user": "4711:0", "read_only": True, "tmpfs": {"/tmp": "exec", "/var/lib/ray-serve-cai": ""}, "cap_drop": ["ALL"]},
+    ],
+    ids=["any uid", "read-only root"],
 )
-def test_serves_as_any_user(options: tuple[str, ...], questions: dict[str, str]) -> None:
-    with Node(("--shm-size", "1g", *options)) as node:
+def test_serves_as_any_user(options: dict[str, Any], questions: dict[str, str]) -> None:
+    with Node(shm_size="1g", **options) as node:
         node.api.wait_ready()
         assert node.api.ask(QUESTION) == questions[QUESTION]
 
@@ -143,6 +149,6 @@ def test_weights_that_do_not_fit(tmp_path_factory: pytest.TempPathFactory) -> No
     (model / "config.json").write_text("{}")
     with (model / "model.safetensors").open("wb") as weights:
         weights.truncate(900 << 30)  # sparse: no disk is used
-    with Node(("-v", f"{model}:/models/large:ro", "-e", "RSCAI_MODEL=/models/large")) as node:
+    with Node(volumes={str(model): {"bind": "/models/large", "mode": "ro"}}, environment={"RSCAI_MODEL": "/models/large"}) as node:
         assert node.wait_exit(240) == 71
         assert "900.0 GiB of weights" in node.logs()
