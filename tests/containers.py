@@ -80,10 +80,12 @@ class Api:
 
 
 class Node:
-    """One container of the image, started as `docker run` would; ``options`` are docker-py's for a container."""
+    """One container of the image, started as `docker run` would; ``options`` are docker-py's for a container, ``tmpfs`` paths."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, tmpfs: tuple[str, ...] = (), **options: Any) -> None:
         self._container = DockerContainer(IMAGE, **options).with_exposed_ports(8000)
+        for path in tmpfs:
+            self._container.with_tmpfs_mount(path)
 
     def __enter__(self) -> Node:
         self._container.start()

@@ -132,7 +132,7 @@ def test_late_head(questions: dict[str, str]) -> None:
     "options",
     [
         {"user": "54321:0"},
-        {"user": "4711:0", "read_only": True, "tmpfs": {"/tmp": "exec", "/var/lib/ray-serve-cai": ""}, "cap_drop": ["ALL"]},
+        {"user": "4711:0", "read_only": True, "tmpfs": ("/tmp", "/var/lib/ray-serve-cai"), "cap_drop": ["ALL"]},
     ],
     ids=["any uid", "read-only root"],
 )
@@ -149,6 +149,6 @@ def test_weights_that_do_not_fit(tmp_path_factory: pytest.TempPathFactory) -> No
     (model / "config.json").write_text("{}")
     with (model / "model.safetensors").open("wb") as weights:
         weights.truncate(900 << 30)  # sparse: no disk is used
-    with Node(volumes={str(model): {"bind": "/models/large", "mode": "ro"}}, environment={"RSCAI_MODEL": "/models/large"}) as node:
+    with Node(volumes=[(str(model), "/models/large", "ro")], env={"RSCAI_MODEL": "/models/large"}) as node:
         assert node.wait_exit(240) == 71
         assert "900.0 GiB of weights" in node.logs()
