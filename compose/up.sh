@@ -38,7 +38,18 @@ compose/docker-engine.sh
 images/base.sh
 images/build.sh "$engine-cpu"
 
+# What another program listens on is found before anything that runs is touched.
+if ! compose port head 8000 2>/dev/null | grep -q ":$port\$" && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+  fail 71 "port $port on $bind is in use; choose another one: make up PORT=8080."
+fi
+
 mkdir -p build
+# A start that fails leaves the choices of the last good one behind.
+if [ -f compose/.env ]; then cp compose/.env build/env.before; else rm -f build/env.before; fi
+restore() {
+  if [ -f build/env.before ]; then mv build/env.before compose/.env; else rm -f compose/.env; fi
+}
+trap restore EXIT
 cat >compose/.env <<ENV
 IMAGE=$image
 MODEL=$model
@@ -54,14 +65,13 @@ ENV
 # The file decides from here on, for this run and for every later `docker compose -f compose/cpu.yaml`.
 unset MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND
 
-say "cluster: starting 1 head and $workers workers"
+say "cluster: starting 1 head and $workers worker(s)"
 started=$SECONDS
 if ! compose up --detach --no-build --remove-orphans --quiet-pull >build/up.log 2>&1; then
-  tail -n 5 build/up.log >&2
   if grep -qE 'port is already allocated|address already in use' build/up.log; then
-    compose down --timeout 5 >/dev/null 2>&1 || true
     fail 71 "port $port on $bind is in use; choose another one: make up PORT=8080."
   fi
+  tail -n 5 build/up.log >&2
   fail 70 "docker compose up failed; its last lines stand above."
 fi
 
@@ -69,10 +79,11 @@ fi
 said=""
 while true; do
   id=$(head_id)
-  read -r state restarts code <<<"$(docker inspect --format '{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}' "$id")"
+  read -r state restarts <<<"$(docker inspect --format '{{.State.Status}} {{.RestartCount}}' "$id")"
   if [ "$restarts" != 0 ] || [ "$state" = exited ]; then
+    docker update --restart=no "$id" >/dev/null
+    code=$(timeout 60 docker wait "$id") || code=70
     line=$(docker logs "$id" 2>&1 | grep '^ray-serve-cai: error:' | tail -n 1 || true)
-    [ "$code" != 0 ] || code=70
     compose stop --timeout 5 >/dev/null 2>&1 || true
     say "${line:-ray-serve-cai: error: the head left with exit code $code; see: make logs}"
     exit "$code"
@@ -86,6 +97,7 @@ while true; do
   sleep 1
 done
 
+trap - EXIT
 served=${name:-$model}
 address=$bind
 [ "$address" != 0.0.0.0 ] || address=127.0.0.1

@@ -30,7 +30,7 @@ if [ -n "$links" ] && [ -d "$links" ]; then
   set_args+=(--set "*.contexts.wheels=$links" --set "*.args.EXTRA_INDEX_URL=")
 fi
 
-say "building ${targets[*]}"
+say "building ${targets[*]} (layers that did not change are kept)"
 started=$SECONDS
 # The commit that last changed what is in the image: other commits leave the image as it is.
 sources=(images ray_serve_cai pyproject.toml)

@@ -1,4 +1,7 @@
-"""``ray-serve-cai``: node, plan, health, status, serve, engines. Each command imports only what it needs."""
+"""``ray-serve-cai``: node, plan, health, status, serve, engines. Each command imports only what it needs.
+
+One module for all commands: each is a few lines that hand over to the package.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ POLL_S = 0.5
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code follows sysexits.h."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except RayServeCaiError as error:
@@ -186,7 +193,7 @@ def status(arguments: argparse.Namespace) -> int:
     print(line)
     for model in document["models"]:
         print(f"model {model['name']}: {model['state']}, {model['engine']}, {model['replicas']} replicas {model['error']}".rstrip())
-    print(f"nodes: {document['nodes']['alive']} alive, {document['nodes']['expected']} expected")
+    print(f"nodes: {document['nodes']['alive']} alive, at least {document['nodes']['expected']} wanted")
     return 0
 
 

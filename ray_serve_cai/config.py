@@ -122,7 +122,7 @@ def load(path: str | Path) -> Config:
     try:
         data = yaml.safe_load(Path(path).read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); set RSCAI_CONFIG to a YAML file.") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file in --config or RSCAI_CONFIG.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
     return parse(data, str(path))

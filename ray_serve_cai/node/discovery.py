@@ -1,7 +1,8 @@
 """Environment -> NodePlan: which role this container has, and where its head is. Pure: sends nothing, starts nothing.
 
 ``RULES`` is the table of contracts, tried in order; the first that recognises the environment decides, and the
-plan names it and the variables it read. A further contract is one more function and one more row.
+plan names it and the variables it read. A further contract is one more function and one more row. The values that follow from
+the role are derived here too, so that all that can be wrong with an environment is said by one module.
 """
 
 from __future__ import annotations

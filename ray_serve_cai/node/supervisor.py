@@ -1,4 +1,7 @@
-"""The launcher's life: preflight, front door, Ray, serving; then watch, drain and leave. All effects of a node start here."""
+"""The launcher's life: preflight, front door, Ray, serving; then watch, drain and leave. All effects of a node start here.
+
+Longer than most modules: the steps of a head and of a worker share children, status and the way out, and are read as one story.
+"""
 
 from __future__ import annotations
 

@@ -54,13 +54,19 @@ def test_the_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("nod",), ("plan", "--jsn"), ("plan", "x"), ("status", "--timeout", "soon"), ("plan", "--env-file")], ids=repr
+    "arguments", [("nod",), ("plan", "--jsn"), ("plan", "x"), ("status", "--timeout", "soon"), ("plan", "--env-file")], ids=repr
 )
 def test_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (64, "")
     assert "ray-serve-cai: error: " in err
     assert "usage: " in err
+
+
+def test_without_a_command_the_help_is_shown(run: Run) -> None:
+    code, out, err = run()
+    assert (code, out) == (64, "")
+    assert all(f"\n    {command} " in err for command in COMMANDS)
 
 
 def test_a_plan_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +202,7 @@ def test_health(run: Run, launcher: Launcher, phase: str, arguments: list[str], 
 def test_status(run: Run, launcher: Launcher) -> None:
     code, out, _ = run("status")
     assert code == 0
-    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replicas", "nodes: 2 alive, 2 expected"]
+    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replicas", "nodes: 2 alive, at least 2 wanted"]
 
 
 def test_status_as_json(run: Run, launcher: Launcher) -> None:
