@@ -10,9 +10,7 @@ from pathlib import Path
 
 from ray_serve_cai.errors import ConfigError
 
-ROOT = Path("/opt/ray-serve-cai")
-PATH = ROOT / "manifest.json"
-MODELS = ROOT / "models"
+PATH = Path("/opt/ray-serve-cai/manifest.json")
 PROTOCOL = 1
 """Changes when nodes of an older build could not work with this one."""
 
@@ -41,13 +39,9 @@ def read(path: Path = PATH) -> Manifest:
         ConfigError: the file is there but is not a manifest.
     """
     try:
-        raw = path.read_text()
+        return Manifest(**json.loads(path.read_text()))
     except FileNotFoundError:
         return _environment()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no image manifest ({error}); rebuild the image.") from error
-    try:
-        return Manifest(**json.loads(raw))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is no image manifest ({error}); rebuild the image.") from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_serve_cai import sources
 from ray_serve_cai.errors import ConfigError
 from ray_serve_cai.node import manifest as module
 from ray_serve_cai.node.manifest import Manifest
@@ -14,7 +15,7 @@ from ray_serve_cai.node.manifest import Manifest
 def test_keys_and_path_are_fixed(manifest: Manifest) -> None:
     assert list(manifest.as_dict()) == ["schema", "build_id", "protocol", "ray", "python", "engine", "engine_version", "device"]
     assert str(module.PATH) == "/opt/ray-serve-cai/manifest.json"
-    assert str(module.MODELS) == "/opt/ray-serve-cai/models"
+    assert str(sources.SHIPPED) == "/opt/ray-serve-cai/models"
 
 
 def test_an_images_manifest(tmp_path: Path, manifest: Manifest) -> None:
