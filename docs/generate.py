@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Writes the tables in docs/*.md that follow from the package: python docs/generate.py [--check]
+"""Writes what in docs/*.md follows from the package and the examples: python docs/generate.py [--check]
 
 A table stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; everything else in a page is written by hand.
 Keys, defaults and limits come from the pydantic models, defaults of variables from a plan for an empty environment,
-ports and exit codes from their modules. What only people can say stands in the tables of text below.
+ports and exit codes from their modules, the reference of the Python API from docstrings (docs/reference.py), code from docs/examples.
+What only people can say stands in the tables of text below; they are most of this module's lines.
 With --check nothing is written, and the exit code is 1 where a page is not up to date.
 """
 
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,8 +19,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ray_serve_cai import errors, sources
-from ray_serve_cai.config import Config, ModelConfig, ServerConfig
+from ray_serve_cai import RayBackend, engines, errors, sources
+from ray_serve_cai.config import ClusterConfig, Config, DashboardConfig, ModelConfig, ResourcesConfig, ServerConfig
+from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
+from ray_serve_cai.engines.user_config import UserConfig
 from ray_serve_cai.node import address, discovery, supervisor
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.ports import Ports
@@ -128,6 +132,15 @@ PORTS = {
     "haproxy_stats": "Statistics of Ray Serve's HAProxy, on all interfaces without a password: do not publish it.",
     "workers": "Ray's worker processes.",
 }
+KINDS = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "object": "mapping",
+    "array": "list",
+}
+"""Types of JSON's schema, in words."""
 PORT_VARIABLES = ("RSCAI_PORT", "RSCAI_SERVE_PORT", "RSCAI_STATUS_PORT", "RSCAI_HEAD_ADDRESS")
 
 
@@ -175,7 +188,7 @@ def _one_type(field: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "$ref" in field:
         return "mapping, see below"
-    kind = {"string": "text", "integer": "whole number", "number": "number", "object": "mapping", "array": "list"}[field["type"]]
+    kind = KINDS[field["type"]]
     low, above, high = field.get("minimum"), field.get("exclusiveMinimum"), field.get("maximum")
     limits = [f"from {low}"] if low is not None else [f"above {above:g},"] if above is not None else []
     limits += [f"up to {high:g}" if isinstance(high, float) else f"to {high}"] if high is not None else []
@@ -242,15 +255,71 @@ def exit_codes() -> str:
     return table(("Exit code", "Meaning"), ((f"{code}", " ".join(meanings[code])) for code in sorted(meanings)))
 
 
+REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
+PROTOCOLS = (engines.ConfigBuilderProtocol, engines.LLMEngineProtocol, engines.DeploymentFactoryProtocol)
+
+
+def protocols() -> str:
+    """The three parts of an engine."""
+    return "\n".join(f"### {protocol.__name__}\n\n{REFERENCE['whole'](protocol)}" for protocol in PROTOCOLS)
+
+
+def registry() -> str:
+    """The registry, and the two functions for the one of the process."""
+    functions = (engines.get_registry.__wrapped__, engines.register_engine)
+    shown = [f"#### `{one.__name__}`\n\n{REFERENCE['called'](one.__name__, one)}\n{REFERENCE['described'](one)}" for one in functions]
+    return REFERENCE["whole"](engines.EngineRegistry) + "\n" + "\n".join(shown)
+
+
+def exports() -> str:
+    """What ``ray_serve_cai.engines`` exports."""
+    return table(("Name", "What it is"), ((f"`{name}`", REFERENCE["summary"](getattr(engines, name))) for name in engines.__all__))
+
+
+def error_classes() -> str:
+    """The exception tree."""
+    rows = []
+    for name, error in errors.ERRORS_BY_NAME.items():
+        rows.append((f"`{name}`", f"`{error.__bases__[0].__name__}`", f"{error.exit_code}", REFERENCE["summary"](error)))
+    return table(("Class", "Is a", "Exit code", "Meaning"), rows)
+
+
+def engine_config() -> str:
+    """`EngineConfig`, and the function that makes one of a config builder's arguments."""
+    made = REFERENCE["called"]("of_arguments", of_arguments)
+    return f"{REFERENCE['card'](EngineConfig)}\n{made}\n{REFERENCE['described'](of_arguments)}"
+
+
+def example(name: str, language: str) -> Callable[[], str]:
+    """A file below docs/examples, whole."""
+    return lambda: REFERENCE["source"](f"examples/{name}", language)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "top_level": lambda: keys(Config),
     "models": lambda: keys(ModelConfig),
     "server": lambda: keys(ServerConfig),
+    "cluster": lambda: keys(ClusterConfig),
+    "cluster_dashboard": lambda: keys(DashboardConfig),
+    "cluster_resources": lambda: keys(ResourcesConfig),
     "variables": variables,
     "foreign": foreign,
     "host": host,
     "ports": ports,
     "exit_codes": exit_codes,
+    "ray_backend": lambda: REFERENCE["whole"](RayBackend),
+    "user_config": lambda: keys(UserConfig),
+    "engine_info": lambda: REFERENCE["card"](engines.EngineInfo),
+    "engine_config": engine_config,
+    "protocols": protocols,
+    "registry": registry,
+    "exports": exports,
+    "error_classes": error_classes,
+    "echo_engine": example("echo_engine/echo_engine.py", "python"),
+    "echo_project": example("echo_engine/pyproject.toml", "toml"),
+    "echo_dockerfile": example("echo_engine/Dockerfile", "dockerfile"),
+    "basic_vllm": example("basic_vllm.py", "python"),
+    "engine_selection": example("engine_selection.py", "python"),
 }
 
 

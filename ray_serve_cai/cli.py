@@ -126,16 +126,16 @@ def node(arguments: argparse.Namespace) -> int:
             default_path=app.models_path(given.models[0]),
             max_body_mb=given.server.max_body_mb,
         )
-    return asyncio.run(Supervisor(planned, served, here, os.environ).run())
+    return asyncio.run(Supervisor(planned, served, here, os.environ, _installed_engines()).run())
 
 
 def plan(arguments: argparse.Namespace) -> int:
     """Print the plan."""
-    from ray_serve_cai.node import command, discovery, machine, manifest
+    from ray_serve_cai.node import command, discovery, machine
 
     env = _env_file(arguments.env_file) if arguments.env_file else os.environ
     planned = discovery.plan(env, machine.inspect())
-    line = command.ray_start(planned, manifest.read(), planned.node_ip)
+    line = command.ray_start(planned, _installed_engines(), planned.node_ip)
     text = discovery.as_json(planned, line)
     if arguments.json:
         print(text)
@@ -233,16 +233,29 @@ def engines(arguments: argparse.Namespace) -> int:
             "installed": registry.installed_version(name),
             "install": registry.get(name).install,
             "default": name == registry.get_default_engine(),
+            "error": "",
         }
         for name in registry.list_engines()
+    ]
+    rows += [
+        {"name": name, "description": "", "installed": None, "install": "", "default": False, "error": error}
+        for name, error in sorted(registry.broken().items())
     ]
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
         state = f"installed, {row['installed']}" if row["installed"] else f"not installed; {row['install']}"
-        print(f"{row['name']:12} {row['description']} ({state}){' [default]' if row['default'] else ''}")
+        mark = " [default]" if row["default"] else ""
+        said = f"broken: {row['error']}" if row["error"] else f"{row['description']} ({state}){mark}"
+        print(f"{row['name']:12} {said}")
     return 0
+
+
+def _installed_engines() -> list[str]:
+    from ray_serve_cai.engines.registry import get_registry
+
+    return get_registry().installed()
 
 
 def _log_level() -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ray_serve_cai.errors import ConfigError, UsageError
 
@@ -22,6 +22,21 @@ class Strict(BaseModel):
     """Base of all configuration models: no unknown keys, no silent conversions, no mutation."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+_DECIDED = {"model", "served_model_name", "tensor_parallel_size", "pipeline_parallel_size"}
+
+
+def _engine_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Python names, whatever dashes a command line would have; one place for each setting."""
+    named = {str(key).lstrip("-").replace("-", "_"): value for key, value in arguments.items()}
+    for argument in sorted(_DECIDED & named.keys()):
+        raise ValueError(f"engine_args.{argument} is set by the model's own keys; move the value there")
+    return named
+
+
+EngineArguments = Annotated[dict[str, Any], AfterValidator(_engine_arguments)]
+"""The engine's own arguments, as its command line or its Python API names them."""
 
 
 class ModelConfig(Strict):
@@ -37,7 +52,7 @@ class ModelConfig(Strict):
         1.0, description="CPUs that a replica reserves in Ray; Ray sets its OMP threads to this number."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the device of the image.")
-    engine_args: dict[str, Any] = Field(
+    engine_args: EngineArguments = Field(
         default_factory=dict, description="The engine's own server arguments, as its command line names them."
     )
 
@@ -55,19 +70,6 @@ class ModelConfig(Strict):
         if not _SEGMENT.fullmatch(name.lstrip("/")):
             raise ValueError("use letters, digits, '.', '_', '-' and '/' so that it can stand in a URL")
         return name
-
-    @field_validator("engine_args")
-    @classmethod
-    def _python_names(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {str(key).lstrip("-").replace("-", "_"): value for key, value in arguments.items()}
-
-    @model_validator(mode="after")
-    def _one_place_per_setting(self) -> ModelConfig:
-        fields = {"model": "source", "served_model_name": "name"} | {key: key for key in ("tensor_parallel_size", "pipeline_parallel_size")}
-        for argument, field in fields.items():
-            if argument in self.engine_args:
-                raise ValueError(f"engine_args.{argument} is set here by `{field}`; move the value there")
-        return self
 
     @property
     def ranks(self) -> int:
@@ -90,6 +92,32 @@ class ServerConfig(Strict):
     )
 
 
+class DashboardConfig(Strict):
+    """Ray's dashboard, on loopback."""
+
+    enabled: bool = Field(True, description="Logs and `ray status` need it.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(8265, description="Its port.")
+
+
+class ResourcesConfig(Strict):
+    """What the node offers to Ray."""
+
+    num_cpus: Annotated[int, Field(ge=0, le=100_000)] | None = Field(None, description="Default: the machine's, or the container's limit.")
+    num_gpus: Annotated[int, Field(ge=0, le=1024)] | None = Field(None, description="Default: the NVIDIA devices that are there.")
+    object_store_memory: Annotated[int, Field(ge=80 << 20)] | None = Field(
+        None, description="Bytes. Default: half of /dev/shm, from 80 to 512 MiB."
+    )
+
+
+class ClusterConfig(Strict):
+    """A Ray head that ``python -m ray_serve_cai.launch_cluster`` starts. A container of ours has variables for the same."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(6379, description="Port of Ray's GCS, which workers and drivers connect to.")
+    dashboard: DashboardConfig = Field(default_factory=lambda: DashboardConfig.model_validate({}), description="Ray's dashboard.")
+    resources: ResourcesConfig = Field(default_factory=lambda: ResourcesConfig.model_validate({}), description="What the node offers.")
+    block: bool = Field(False, description="`start` stays in the foreground until Ray ends.")
+
+
 class Config(Strict):
     """A whole configuration file."""
 
@@ -97,6 +125,10 @@ class Config(Strict):
         description="Models to serve; the first one answers at /v1, each at /models/<name>/v1."
     )
     server: ServerConfig = Field(default_factory=lambda: ServerConfig.model_validate({}), description="The front door.")
+    cluster: ClusterConfig = Field(
+        default_factory=lambda: ClusterConfig.model_validate({}),
+        description="For `launch_cluster` alone, which starts Ray without containers.",
+    )
 
     @field_validator("models")
     @classmethod
@@ -119,13 +151,33 @@ def load(path: str | Path) -> Config:
         ConfigError: the file is missing, is not YAML, or says something impossible. The message holds the file, the path
             in the file, the value and the fix.
     """
+    return parse(read_yaml(path), str(path))
+
+
+def read_yaml(path: str | Path) -> object:
+    """What a YAML file holds.
+
+    Raises:
+        ConfigError: it cannot be read, or is not YAML.
+    """
     try:
-        data = yaml.safe_load(Path(path).read_text())
+        return yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file in --config or RSCAI_CONFIG.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
-    return parse(data, str(path))
+
+
+def load_cluster(path: str | Path) -> ClusterConfig:
+    """The ``cluster`` section of a YAML file, with or without models beside it.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    data = read_yaml(path)
+    if isinstance(data, dict) and "models" not in data:
+        data = {**data, "models": [{"source": "demo"}]}
+    return parse(data, str(path)).cluster
 
 
 def parse(data: object, where: str) -> Config:
@@ -139,7 +191,7 @@ def parse(data: object, where: str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(where, item) for item in error.errors())) from error
+        raise ConfigError("; ".join(f"{where}: {explain(item, _siblings(item['loc']))}" for item in error.errors())) from error
 
 
 def from_environment(env: Mapping[str, str]) -> Config:
@@ -181,22 +233,29 @@ def _json_object(variable: str, value: str) -> dict[str, Any]:
     return parsed
 
 
-def _explain(where: str, item: Mapping[str, Any]) -> str:
+def explain(item: Mapping[str, Any], known: Iterable[str]) -> str:
+    """One of pydantic's errors in a line: the key's path, its value and the fix; ``known`` keys stand beside an unknown one."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
-    value = repr(item["input"])
+    value = "a mapping" if isinstance(item["input"], Mapping) and item["input"] else repr(item["input"])  # it may hold secrets
     value = value if len(value) <= 80 else value[:77] + "..."
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        key, known = str(item["loc"][-1]), _siblings(item["loc"])
-        near = get_close_matches(key, known, n=1)
+        known = list(known)
+        near = get_close_matches(str(item["loc"][-1]), known, n=1)
         fix = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}."
-        return f"{where}: {path}: unknown key; {fix}"
+        return f"{path}: unknown key; {fix}"
     if item["type"] == "missing":
-        return f"{where}: {path}: missing; add it."
-    return f"{where}: {path or 'top level'}: {value}: {message}."
+        return f"{path}: missing; add it."
+    return f"{path or 'top level'}: {value}: {message}."
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {"models": ModelConfig, "server": ServerConfig}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "models": ModelConfig,
+    "server": ServerConfig,
+    "cluster": ClusterConfig,
+    "dashboard": DashboardConfig,
+    "resources": ResourcesConfig,
+}
 
 
 def _siblings(loc: tuple[str | int, ...]) -> list[str]:

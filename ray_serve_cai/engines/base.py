@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+from ray_serve_cai.errors import ConfigError
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-    from ray_serve_cai.config import ModelConfig
+    from ray_serve_cai.engines.engine_config import EngineConfig
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,36 +23,6 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Report = Callable[[str], None]
 """Tells the head which phase a starting engine is in."""
-
-
-class EngineConfig(BaseModel):
-    """What one replica is started with; plain data, so that it crosses process borders.
-
-    Attributes:
-        engine: registered engine name.
-        name: served model name.
-        model: local path or Hugging Face id, as the engine takes it.
-        arguments: the engine's own server arguments, defaults of this project included.
-        ranks: processes of one replica.
-        gpus: GPUs of one replica; 0 on CPUs.
-        cpus: CPUs that one replica reserves.
-        replicas: copies of the model.
-        max_ongoing_requests: requests one replica works on at a time.
-        drain_s: seconds a leaving replica may take to finish its streams.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    engine: str
-    name: str
-    model: str
-    arguments: dict[str, Any]
-    ranks: int
-    gpus: int
-    cpus: float
-    replicas: int = 1
-    max_ongoing_requests: int = 1000
-    drain_s: int = 60
 
 
 @runtime_checkable
@@ -83,28 +54,37 @@ class LLMEngineProtocol(Protocol):
         """Stop the engine's processes."""
 
 
+@runtime_checkable
 class ConfigBuilderProtocol(Protocol):
-    """Turns a user's model configuration into what the engine is started with. Pure; imports no engine."""
+    """Turns a user's configuration into the engine's own arguments. Pure; imports no engine.
+
+    A user configuration is a mapping with the keys of `ray_serve_cai.engines.user_config.UserConfig`.
+    """
 
     def get_default_config(self) -> dict[str, Any]:
-        """Engine arguments this project sets unless the user does."""
+        """Keys of a user configuration, and what holds where the user says nothing."""
 
-    def validate_config(self, config: ModelConfig) -> None:
-        """Check what can be checked without the engine.
+    def validate_config(self, user_config: Mapping[str, Any]) -> tuple[bool, str | None]:
+        """(True, None), or (False, message); the message names the key, the value and the fix."""
+
+    def build_config(self, user_config: Mapping[str, Any]) -> dict[str, Any]:
+        """The engine's arguments; ``model`` is the path or id to load, ``served_model_name`` the name in the API.
 
         Raises:
-            ConfigError: naming the key, the value and the fix.
+            ConfigError: with the message of `validate_config`.
         """
 
-    def build_config(self, config: ModelConfig, *, model: str, device: str) -> EngineConfig:
-        """Complete the configuration; ``model`` is the resolved path or id, ``device`` cpu or cuda."""
 
-
+@runtime_checkable
 class DeploymentFactoryProtocol(Protocol):
     """Turns an engine configuration into a Ray Serve application."""
 
-    def create_deployment(self, config: EngineConfig) -> Application:
+    def create_deployment(self, engine_config: EngineConfig) -> Application:
         """The application, with its resources and placement."""
+
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,40}[a-z0-9])?")
+_PART = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -112,18 +92,36 @@ class EngineInfo:
     """A registered engine. The three parts are named as ``module:attribute`` and loaded when first used.
 
     Attributes:
-        name: what users write in ``engine:``.
+        name: what users write in ``engine:``; lower case letters, digits, '.', '_' and '-'.
         description: one line.
+        config_builder: a `ConfigBuilderProtocol`.
+        engine: an `LLMEngineProtocol`; called with the `EngineConfig`, in the replica's process.
         distribution: the Python distribution whose presence means that the engine is installed.
+        deployment_factory: a `DeploymentFactoryProtocol`; the default runs the engine's own HTTP application in a replica.
         install: the command that would install it.
         alternatives: other distributions that bring the same engine.
+        one_replica_paths: paths of the engine's HTTP application whose requests change only the replica that they reach.
+            They are refused where a model has several replicas, which would then differ.
+
+    Raises:
+        ConfigError: a field has an impossible value.
     """
 
     name: str
     description: str
     config_builder: str
-    deployment_factory: str
     engine: str
     distribution: str
-    install: str
+    deployment_factory: str = "ray_serve_cai.engines.replica:ReplicaFactory"
+    install: str = ""
     alternatives: tuple[str, ...] = ()
+    one_replica_paths: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(f"engine name {self.name!r} cannot be used; use lower case letters, digits, '.', '_' and '-'.")
+        for field in ("config_builder", "engine", "deployment_factory"):
+            if not _PART.fullmatch(getattr(self, field)):
+                raise ConfigError(f"engine {self.name}: {field} is {getattr(self, field)!r}; name it as module:attribute.")
+        if not self.install:
+            object.__setattr__(self, "install", f"pip install {self.distribution}")

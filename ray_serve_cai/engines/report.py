@@ -39,3 +39,8 @@ def read(model: str) -> StartReport:
 
     raw = _internal_kv_get(model.encode(), namespace=_NAMESPACE)
     return StartReport(**json.loads(raw)) if raw else StartReport()
+
+
+def last_line(text: str) -> str:
+    """The last line of a message that Serve made from a traceback: the one that says what went wrong."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it did not say why")

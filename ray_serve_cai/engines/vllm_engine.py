@@ -5,17 +5,20 @@ All that touches vLLM's private names stands here; read in vLLM 0.32.0 (vllm/ent
 
 from __future__ import annotations
 
-import json
 import types
 from argparse import Namespace
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any
 
-from ray_serve_cai.engines.base import ASGIApp, EngineConfig, Report
+from ray_serve_cai.engines import arguments
+from ray_serve_cai.engines.base import ASGIApp, Report
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.vllm_config import VLLMDeploymentFactory
 from ray_serve_cai.errors import ConfigError, EngineError, RayServeCaiError
 
 if TYPE_CHECKING:
+    from ray.serve import Application
     from vllm.engine.protocol import EngineClient
 
 
@@ -50,18 +53,18 @@ class VLLMEngine:
         from vllm.tool_parsers import ToolParserManager
 
         report("loading weights")
-        arguments = server_arguments(self._config)
-        if arguments.tool_parser_plugin:
-            ToolParserManager.import_tool_parser(arguments.tool_parser_plugin)
-        if arguments.reasoning_parser_plugin:
-            ReasoningParserManager.import_reasoning_parser(arguments.reasoning_parser_plugin)
+        parsed = server_arguments(self._config)
+        if parsed.tool_parser_plugin:
+            ToolParserManager.import_tool_parser(parsed.tool_parser_plugin)
+        if parsed.reasoning_parser_plugin:
+            ReasoningParserManager.import_reasoning_parser(parsed.reasoning_parser_plugin)
         try:
-            client = await self._stack.enter_async_context(build_async_engine_client(arguments))
+            client = await self._stack.enter_async_context(build_async_engine_client(parsed))
         except (ValueError, RuntimeError, OSError) as error:
             raise _explained(error, self._config) from error
         tasks = await client.get_supported_tasks()
-        app = build_app(arguments, tasks, client.model_config)
-        await init_app_state(client, app.state, arguments, tasks)
+        app = build_app(parsed, tasks, client.model_config)
+        await init_app_state(client, app.state, parsed, tasks)
         app.state.server = types.SimpleNamespace()  # its error handler stops "the server" through this name
         self._client, self._app = client, app
 
@@ -79,6 +82,13 @@ class VLLMEngine:
         await self._stack.aclose()
 
 
+def create_vllm_deployment(
+    engine_config: Mapping[str, Any], num_replicas: int = 1, tensor_parallel_size: int = 1, use_cpu: bool = False
+) -> Application:
+    """`VLLMDeploymentFactory.create_deployment`."""
+    return VLLMDeploymentFactory().create_deployment(engine_config, num_replicas, tensor_parallel_size, use_cpu)
+
+
 def server_arguments(config: EngineConfig) -> Namespace:
     """The namespace that ``vllm serve`` would have parsed from the same arguments, defaults included.
 
@@ -88,48 +98,14 @@ def server_arguments(config: EngineConfig) -> Namespace:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    class Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM's class is untyped here
-        def error(self, message: str) -> NoReturn:
-            raise ConfigError(f"models[{config.name}].engine_args: {message}.")
-
-    parser = make_arg_parser(Parser())
-    actions = {action.dest: action for action in parser._actions}
-    line = [config.model, "--served-model-name", config.name]
-    for key, value in config.arguments.items():
-        if key not in actions:
-            near = get_close_matches(key, actions, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see the engine's documentation for its arguments."
-            raise ConfigError(f"models[{config.name}].engine_args.{key}: vLLM has no such argument; {hint}")
-        line += option(key, value, repeats=actions[key].nargs in ("+", "*"))
-    arguments = parser.parse_args(line)
-    arguments.model = config.model
+    words = [config.model, "--served-model-name", config.name]
+    parsed = arguments.parse(make_arg_parser(FlexibleArgumentParser()), words, config.arguments, model=config.name, engine="vLLM")
+    parsed.model = config.model
     try:
-        validate_parsed_serve_args(arguments)
+        validate_parsed_serve_args(parsed)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"models[{config.name}].engine_args: {error}.") from error
-    return cast(Namespace, arguments)
-
-
-def option(key: str, value: Any, *, repeats: bool) -> list[str]:
-    """One argument as words of a command line; None means the engine's default.
-
-    >>> option("max_model_len", 512, repeats=False)
-    ['--max-model-len', '512']
-    >>> option("enable_prefix_caching", False, repeats=False)
-    ['--no-enable-prefix-caching']
-    """
-    flag = "--" + key.replace("_", "-")
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        return [flag if value else "--no-" + flag[2:]]
-    if isinstance(value, list) and repeats:
-        return [flag, *(_word(item) for item in value)]
-    return [flag, _word(value)]
-
-
-def _word(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return parsed
 
 
 def _explained(error: Exception, config: EngineConfig) -> RayServeCaiError:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ray_serve_cai import labels
 from ray_serve_cai.node.address import Address
-from ray_serve_cai.node.discovery import NodePlan
-from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.node.discovery import NodePlan, Role
 
 UNKNOWN_IP = "<address of the route to the head>"
-ROLE_LABEL = "rscai/role"
-ENGINE_LABEL = "rscai/engine"
 
 
-def ray_start(plan: NodePlan, manifest: Manifest, node_ip: str | None) -> list[str]:
+def ray_start(plan: NodePlan, engines: Sequence[str], node_ip: str | None) -> list[str]:
     """The arguments that start Ray on this node and stay in the foreground.
 
     Args:
+        engines: names of the engines that are installed here.
         node_ip: the node's address; None is shown as a placeholder, for a plan that could not resolve it.
     """
     ports, resources = plan.ports, plan.resources
@@ -30,7 +31,6 @@ def ray_start(plan: NodePlan, manifest: Manifest, node_ip: str | None) -> list[s
             f"--dashboard-port={ports.dashboard}",
             f"--ray-client-server-port={ports.ray_client}",
         ]
-    label = "worker" if plan.role == "worker" else "head"
     return [
         "ray",
         "start",
@@ -49,10 +49,18 @@ def ray_start(plan: NodePlan, manifest: Manifest, node_ip: str | None) -> list[s
         f"--metrics-export-port={ports.metrics_export}",
         f"--min-worker-port={ports.workers_first}",
         f"--max-worker-port={ports.workers_last}",
-        f"--labels={ROLE_LABEL}={label},{ENGINE_LABEL}={manifest.engine}",
+        "--labels=" + ",".join(f"{name}={value}" for name, value in node_labels(plan.role, engines).items()),
         "--disable-usage-stats",
         "--block",
     ]
+
+
+def node_labels(role: Role, engines: Sequence[str]) -> dict[str, str]:
+    """A node's labels in Ray: what it is for, and what it can run."""
+    made = {labels.ROLE: "worker" if role == "worker" else "head"}
+    for name in engines:
+        made |= labels.engine(name)
+    return made
 
 
 def gcs_address(plan: NodePlan, node_ip: str) -> Address:

@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.process import Child
+from ray_serve_cai.node.ray_environment import child_environment
 from ray_serve_cai.state import ClusterState
 
 logger = logging.getLogger(__name__)
@@ -55,19 +56,20 @@ class Served:
 
 
 class Supervisor:
-    """One node, from start to exit; ``served`` is None on a worker."""
+    """One node, from start to exit; ``served`` is None on a worker, ``engines`` are those installed here."""
 
-    def __init__(self, plan: NodePlan, served: Served | None, machine: Machine, env: Mapping[str, str]) -> None:
+    def __init__(self, plan: NodePlan, served: Served | None, machine: Machine, env: Mapping[str, str], engines: Sequence[str]) -> None:
         self._plan = plan
         self._served = served
         self._machine = machine
+        self._engines = engines
         self._run_dir = writable(RUN_DIR, Path(f"/tmp/ray-serve-cai-{os.getuid()}"))
         self._state_dir = writable(Path(text(env, "RSCAI_STATE_DIR", STATE_DIR) or STATE_DIR), self._run_dir)
         self._state_file = self._run_dir / "state.json"
         self._state_file.unlink(missing_ok=True)
         self._manifest = manifest.read()
         self._given_token = token.given(env)
-        self._env = child_environment(env, plan)
+        self._env = child_environment(env, plan.drain_s)
         self._status = status.NodeStatus(
             role=plan.role, manifest=self._manifest, cluster=self._cluster, session=secrets.token_hex(8), detail="starting"
         )
@@ -171,7 +173,7 @@ class Supervisor:
             await asyncio.sleep(WATCH_S if self._status.joined else POLL_S)
 
     async def _start_ray(self, node_ip: str) -> Child:
-        line = command.ray_start(self._plan, self._manifest, node_ip)
+        line = command.ray_start(self._plan, self._engines, node_ip)
         ray = Child("ray", quiet=logger.getEffectiveLevel() > logging.DEBUG)
         self._children.append(ray)
         await ray.start(line, self._env | {"VLLM_HOST_IP": node_ip})
@@ -294,20 +296,6 @@ class ChildFailed(RayServeCaiError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = code  # type: ignore[misc]  # an instance's own, where other errors have their class's
-
-
-def child_environment(env: Mapping[str, str], plan: NodePlan) -> dict[str, str]:
-    """The environment of Ray and serving: ours without the token, and what must hold on every node."""
-    return {name: value for name, value in env.items() if name not in (token.VARIABLE, "RAY_AUTH_TOKEN")} | {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(plan.drain_s, 120)),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_timeout_ms": "2000",
-        "RAY_health_check_initial_delay_ms": "2000",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def writable(*candidates: Path) -> Path:

@@ -50,9 +50,14 @@ def make(state_dir: Path) -> str:
     kept = read(state_dir)
     if kept:
         return kept
-    token = secrets.token_hex(24)
+    token = new()
     private_file(state_dir / FILE, token, mode=0o640)
     return token
+
+
+def new() -> str:
+    """A token that nobody can guess."""
+    return secrets.token_hex(24)
 
 
 def private_file(path: Path, content: str, mode: int = 0o600) -> None:

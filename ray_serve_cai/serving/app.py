@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ray_serve_cai.config import Config, ModelConfig
-from ray_serve_cai.engines.base import EngineConfig
-from ray_serve_cai.engines.registry import get_registry
+from ray_serve_cai.engines import user_config
+from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
+from ray_serve_cai.engines.registry import deployment_factory, get_registry
+from ray_serve_cai.errors import ConfigError
 from ray_serve_cai.sources import resolve
 
 if TYPE_CHECKING:
@@ -38,13 +40,30 @@ def engine_configs(config: Config, *, default_engine: str, device: str, drain_s:
         ConfigError: an unknown engine, or arguments that it refuses.
         ModelNotFoundError: a model path that is not there.
     """
+    grace = max(drain_s // 2, 1)
+    return [_engine_config(model, config.server.max_ongoing_requests, default_engine, device, grace) for model in config.models]
+
+
+def _engine_config(model: ModelConfig, max_ongoing_requests: int, default_engine: str, device: str, grace_s: int) -> EngineConfig:
     registry = get_registry()
-    return [
-        registry.config_builder(model.engine or default_engine)
-        .build_config(model, model=resolve(model.source), device=device if model.device == "auto" else model.device)
-        .model_copy(update={"max_ongoing_requests": config.server.max_ongoing_requests, "drain_s": max(drain_s // 2, 1)})
-        for model in config.models
-    ]
+    info = registry.get(model.engine or default_engine)
+    builder = registry.config_builder(info.name)
+    source = resolve(model.source)
+    use_cpu = (device if model.device == "auto" else model.device) == "cpu"
+    user = user_config.of_model(model, source, use_cpu=use_cpu)
+    valid, message = builder.validate_config(user)
+    if not valid:
+        raise ConfigError(f"models[{model.name}]: {message}")
+    return of_arguments(
+        info,
+        builder.build_config(user),
+        ranks=model.ranks,
+        use_cpu=use_cpu,
+        cpus=model.cpus_per_replica,
+        replicas=model.replicas,
+        max_ongoing_requests=max_ongoing_requests,
+        drain_s=grace_s,
+    )
 
 
 def serve_schema(config: Config, engines: list[EngineConfig], *, port: int) -> dict[str, Any]:
@@ -67,4 +86,4 @@ def serve_schema(config: Config, engines: list[EngineConfig], *, port: int) -> d
 def build_application(arguments: dict[str, Any]) -> Application:
     """Serve's builder of one model's application. Imports no engine: the node it runs on may have another one."""
     config = EngineConfig.model_validate(arguments)
-    return get_registry().deployment_factory(config.engine).create_deployment(config)
+    return deployment_factory(config.info).create_deployment(config)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ray_serve_cai import state
+from ray_serve_cai import labels, state
 from ray_serve_cai.config import Config
 from ray_serve_cai.engines import report
-from ray_serve_cai.engines.base import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.report import StartReport
 from ray_serve_cai.errors import EngineError, UnavailableError
 from ray_serve_cai.serving import app
@@ -164,7 +164,7 @@ def model_state(engine: EngineConfig, application: Mapping[str, Any], said: Star
     if ready:
         return ModelState(engine.name, engine.engine, ready=True, state="ready", replicas=running)
     if said.error or application.get("status") == "DEPLOY_FAILED":
-        error = said.error or _last_line(str(application.get("message", "")))
+        error = said.error or report.last_line(str(application.get("message", "")))
         return ModelState(engine.name, engine.engine, state="failed", replicas=running, error=error)
     stage = "warming up" if running else said.phase
     return ModelState(engine.name, engine.engine, state=stage if stage in STAGES else STAGES[0], replicas=running)
@@ -220,12 +220,8 @@ def _nodes(replicas: Counter[str]) -> tuple[NodeState, ...]:
             id=node["NodeID"],
             ip=node["NodeManagerAddress"],
             alive=node["Alive"],
-            role=node.get("Labels", {}).get("rscai/role", ""),
+            role=node.get("Labels", {}).get(labels.ROLE, ""),
             replicas=replicas[node["NodeID"]],
         )
         for node in ray.nodes()
     )
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it did not say why")

@@ -2,12 +2,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ray_serve_cai import __version__, cli
+from ray_serve_cai.engines import registry
 from ray_serve_cai.errors import UnavailableError, UsageError
 from ray_serve_cai.node import health
 
@@ -229,7 +231,7 @@ def test_engines_as_json(run: Run) -> None:
     code, out, _ = run("engines", "--json")
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 0
-    assert set(rows["vllm"]) == {"name", "description", "installed", "install", "default"}
+    assert set(rows["vllm"]) == {"name", "description", "installed", "install", "default", "error"}
     assert rows["vllm"]["default"] is True
 
 
@@ -237,6 +239,30 @@ def test_engines_for_people(run: Run) -> None:
     code, out, _ = run("engines")
     assert code == 0
     assert any(line.startswith("vllm ") and line.endswith("[default]") for line in out.splitlines())
+
+
+@pytest.fixture
+def broken_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry as a process has it where one distribution brings an engine that cannot be loaded."""
+    point = EntryPoint("bad", "no_such_module:BAD", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(registry, "get_registry", registry.get_registry.__wrapped__)
+
+
+@pytest.mark.usefixtures("broken_plugin")
+def test_an_engine_that_cannot_be_loaded_is_listed_with_the_reason(run: Run) -> None:
+    code, out, _ = run("engines")
+    assert code == 0
+    assert "bad          broken: ModuleNotFoundError: No module named 'no_such_module'\n" in out
+    rows = {row["name"]: row for row in json.loads(run("engines", "--json")[1])}
+    assert rows["bad"]["error"] == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert rows["bad"]["installed"] is None
+    assert rows["vllm"]["error"] == ""
+
+
+@pytest.mark.usefixtures("broken_plugin")
+def test_an_engine_that_cannot_be_loaded_spoils_no_plan(run: Run) -> None:
+    assert run("plan")[0] == 0
 
 
 def test_a_log_level_that_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

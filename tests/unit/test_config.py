@@ -64,7 +64,7 @@ def test_defaults() -> None:
 
 
 def test_every_field_says_what_it_means() -> None:
-    for model in (Config, ModelConfig, config.ServerConfig):
+    for model in (Config, ModelConfig, config.ServerConfig, config.ClusterConfig, config.DashboardConfig, config.ResourcesConfig):
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
 
@@ -73,6 +73,39 @@ def test_a_configuration_cannot_be_changed() -> None:
     loaded = config.parse(one_model(), "my.yaml")
     with pytest.raises(ValueError, match="frozen"):
         loaded.models[0].replicas = 3  # type: ignore[misc]
+
+
+def test_a_cluster_section_alone_is_enough(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("cluster:\n  port: 7000\n  dashboard: {enabled: false}\n  resources: {num_cpus: 2}\n")
+    found = config.load_cluster(file)
+    assert (found.port, found.block, found.dashboard.enabled, found.dashboard.port) == (7000, False, False, 8265)
+    assert (found.resources.num_cpus, found.resources.num_gpus, found.resources.object_store_memory) == (2, None, None)
+    with pytest.raises(ConfigError, match="models: missing"):
+        config.load(file)
+
+
+def test_the_cluster_section_of_a_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text(FULL)
+    assert config.load_cluster(file) == config.load(file).cluster == config.ClusterConfig.model_validate({})
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("cluster: {prt: 1}", "cluster.prt: unknown key; did you mean port?"),
+        ("cluster: {dashboard: {prt: 1}}", "cluster.dashboard.prt: unknown key; did you mean port?"),
+        ("cluster: {resources: {num_cpus: -1}}", "cluster.resources.num_cpus: -1"),
+        ("- cluster", "holds list, not a mapping"),
+    ],
+)
+def test_a_cluster_section_that_is_wrong(tmp_path: Path, text: str, part: str) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        config.load_cluster(file)
+    assert str(caught.value).startswith(f"{file}: {part}")
 
 
 @pytest.mark.parametrize(
@@ -103,8 +136,17 @@ def test_a_configuration_cannot_be_changed() -> None:
         pytest.param(one_model(name="a//b"), ["models[0].name: 'a//b'", "use letters, digits"], id="empty segment"),
         pytest.param(one_model(name="../b"), ["models[0].name: '../b'", "use letters, digits"], id="dots in name"),
         pytest.param(one_model(engine_args=[1]), ["models[0].engine_args: [1]", "valid dictionary"], id="engine_args no mapping"),
-        pytest.param(one_model(engine_args={"model": "x"}), ["engine_args.model", "`source`", "move the value"], id="model twice"),
-        pytest.param(one_model(engine_args={"--served-model-name": "x"}), ["engine_args.served_model_name", "`name`"], id="name twice"),
+        pytest.param(
+            one_model(engine_args={"model": "x"}), ["engine_args.model is set by the model's own keys", "move the value"], id="model twice"
+        ),
+        pytest.param(
+            one_model(engine_args={"--served-model-name": "x"}),
+            ["engine_args.served_model_name is set by the model's own keys"],
+            id="name twice",
+        ),
+        pytest.param(
+            one_model(engine_args={"model": "x", "api_key": "y"}), ["engine_args: a mapping: engine_args.model"], id="values are secrets"
+        ),
         pytest.param(one_model(engine_args={"tensor-parallel-size": 2}), ["engine_args.tensor_parallel_size", "move"], id="TP twice"),
         pytest.param(one_model(engine_args={"pipeline_parallel_size": 2}), ["engine_args.pipeline_parallel_size"], id="PP twice"),
         pytest.param(

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ray_serve_cai import config
+from ray_serve_cai.engines import user_config
 from ray_serve_cai.engines.registry import get_registry
 from ray_serve_cai.state import PHASES
 
@@ -70,7 +71,8 @@ def test_the_five_examples_are_there() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_an_example_loads_and_its_engine_takes_it(path: Path) -> None:
     for model in config.load(path).models:
-        get_registry().config_builder(model.engine).validate_config(model)
+        given = user_config.of_model(model, model.source, use_cpu=model.device == "cpu")
+        assert get_registry().config_builder(model.engine).validate_config(given) == (True, None)
 
 
 def test_generated_tables_are_up_to_date() -> None:

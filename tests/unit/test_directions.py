@@ -16,13 +16,17 @@ LAYERS = {
     # a part of the package: the parts that it may import
     "errors": set(),
     "cgroup": set(),
+    "labels": set(),
     "logs": set(),
     "state": set(),
     "config": {"errors"},
     "sources": {"errors"},
-    "engines": {"config", "errors", "cgroup"},
-    "serving": {"engines", "config", "errors", "sources", "state"},
-    "node": {"errors", "sources", "state", "cgroup"},
+    "engines": {"config", "errors", "cgroup", "labels"},
+    "serving": {"engines", "config", "errors", "labels", "sources", "state"},
+    "node": {"errors", "labels", "sources", "state", "cgroup"},
+    "ray_session": {"node", "engines", "errors"},
+    "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
+    "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session"},
     "cli": {"node", "serving", "engines", "config", "errors", "state", "logs"},
 }
 HEAVY = {"ray", "vllm", "sglang", "torch"}
@@ -89,6 +93,13 @@ def loaded_by(code: str) -> set[str]:
         pytest.param("from ray_serve_cai import cli; cli.main(['health'])", HEAVY | {"pydantic", "aiohttp", "httpx", "yaml"}, id="health"),
         pytest.param("from ray_serve_cai import cli; cli.main(['engines'])", HEAVY | {"aiohttp"}, id="engines"),
         pytest.param("import ray_serve_cai.node.supervisor", HEAVY | {"pydantic"}, id="the launcher"),
+        pytest.param(
+            "import ray_serve_cai.engines; ray_serve_cai.engines.get_registry().installed()",
+            HEAVY | {"pydantic", "aiohttp", "httpx", "yaml"},
+            id="the registry",
+        ),
+        pytest.param("from ray_serve_cai import ray_backend", HEAVY | {"aiohttp"}, id="the backend"),
+        pytest.param("from ray_serve_cai.engines import *", HEAVY, id="every name of the engines"),
         pytest.param(
             "import ray_serve_cai.serving.app, ray_serve_cai.serving.controller, ray_serve_cai.engines.vllm_engine", HEAVY, id="serving"
         ),

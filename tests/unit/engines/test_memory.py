@@ -4,14 +4,15 @@ from types import SimpleNamespace
 import pytest
 
 from ray_serve_cai.engines import memory
-from ray_serve_cai.engines.base import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.registry import VLLM
 from ray_serve_cai.errors import ResourceError
 
 GIB = 1 << 30
 
 
 def engine_config(model: Path, gpus: int = 0) -> EngineConfig:
-    return EngineConfig(engine="vllm", name="big", model=str(model), arguments={}, ranks=1, gpus=gpus, cpus=1.0)
+    return EngineConfig(info=VLLM, name="big", model=str(model), arguments={}, gpus=gpus)
 
 
 def weights(directory: Path, **sizes: int) -> None:

@@ -1,15 +1,68 @@
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint, PackageNotFoundError
-from types import SimpleNamespace
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from ray_serve_cai.engines import registry
-from ray_serve_cai.engines.registry import VLLM, EngineRegistry, get_registry, register_engine
+from ray_serve_cai.engines.base import EngineInfo
+from ray_serve_cai.engines.registry import ENTRY_POINT_GROUP, VLLM, EngineRegistry, get_registry, register_engine
 from ray_serve_cai.engines.vllm_config import VLLMConfigBuilder
 from ray_serve_cai.errors import ConfigError
 
 OTHER = replace(VLLM, name="other", distribution="no-such-distribution", install="pip install other", alternatives=())
+HERE = "plugin"
+
+
+class Builder:
+    """`ConfigBuilderProtocol`."""
+
+    def get_default_config(self) -> dict[str, Any]:
+        return {}
+
+    def validate_config(self, user_config: Mapping[str, Any]) -> tuple[bool, str | None]:
+        return True, None
+
+    def build_config(self, user_config: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+
+class Factory:
+    """`DeploymentFactoryProtocol`."""
+
+    def create_deployment(self, engine_config: object) -> object:
+        return engine_config
+
+
+class Engine:
+    """`LLMEngineProtocol`."""
+
+    engine_type = "other"
+    model_name = "demo"
+
+    async def start(self, report: Callable[[str], None]) -> None:
+        """Nothing to load."""
+
+    def asgi_app(self) -> None:
+        """Nothing to serve."""
+
+    async def check_health(self) -> None:
+        """Always well."""
+
+    async def shutdown(self) -> None:
+        """Nothing to stop."""
+
+
+class Half:
+    """Has something of everything and nothing whole."""
+
+    engine_type = "other"
+
+    def build_config(self) -> None:
+        """Alone."""
 
 
 @pytest.fixture
@@ -77,9 +130,53 @@ def test_parts_are_loaded_by_name(engines: EngineRegistry) -> None:
     assert isinstance(engines.config_builder(), VLLMConfigBuilder)
 
 
-def test_a_factory_is_loaded_by_name(engines: EngineRegistry) -> None:
-    engines.register(replace(OTHER, deployment_factory="types:SimpleNamespace"))
-    assert isinstance(engines.deployment_factory("other"), SimpleNamespace)
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module that an installed distribution could bring."""
+    module = ModuleType(HERE)
+    for part in (Builder, Factory, Engine, Half):
+        setattr(module, part.__name__, part)
+    monkeypatch.setitem(sys.modules, HERE, module)
+    return module
+
+
+def parts_of(engines: EngineRegistry, **changes: Any) -> Callable[[str], Any]:
+    """An engine of the module above, and how each of its parts is asked for."""
+    named = {"config_builder": f"{HERE}:Builder", "engine": f"{HERE}:Engine", "deployment_factory": f"{HERE}:Factory"}
+    engines.register(replace(OTHER, distribution="pytest", **named | changes))
+    ask = {"config_builder": engines.config_builder, "engine": engines.engine_class, "deployment_factory": engines.deployment_factory}
+    return lambda part: ask[part]("other")
+
+
+@pytest.mark.usefixtures("plugin")
+def test_parts_that_a_plugin_brings(engines: EngineRegistry) -> None:
+    part = parts_of(engines)
+    assert isinstance(part("config_builder"), Builder)
+    assert isinstance(part("deployment_factory"), Factory)
+    assert part("engine") is Engine
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("part", "lacks"),
+    [
+        ("config_builder", "get_default_config, validate_config of ConfigBuilderProtocol"),
+        ("engine", "asgi_app, check_health, model_name, shutdown, start of LLMEngineProtocol"),
+        ("deployment_factory", "create_deployment of DeploymentFactoryProtocol"),
+    ],
+)
+def test_a_part_that_is_not_whole_is_refused(engines: EngineRegistry, part: str, lacks: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parts_of(engines, **{part: f"{HERE}:Half"})(part)
+    assert str(caught.value) == f"engine 'other': {part} {HERE}:Half lacks {lacks}."
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize("part", ["config_builder", "engine", "deployment_factory"])
+@pytest.mark.parametrize("path", ["no_such_module:Thing", f"{HERE}:Nothing"])
+def test_a_part_that_is_not_there_is_refused(engines: EngineRegistry, part: str, path: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^engine 'other': {part} {path} cannot be loaded: .+\.$"):
+        parts_of(engines, **{part: path})(part)
 
 
 def test_an_engine_that_is_not_installed(engines: EngineRegistry) -> None:
@@ -88,9 +185,11 @@ def test_an_engine_that_is_not_installed(engines: EngineRegistry) -> None:
         engines.engine_class("other")
 
 
-def test_an_engine_that_is_installed(engines: EngineRegistry) -> None:
-    engines.register(replace(OTHER, distribution="pytest", engine="types:SimpleNamespace"))
-    assert engines.engine_class("other") is SimpleNamespace
+def test_engines_that_are_installed(engines: EngineRegistry) -> None:
+    engines.register(replace(OTHER, distribution="pytest"))
+    engines.register(replace(OTHER, name="absent"))
+    assert "other" in engines.installed()
+    assert "absent" not in engines.installed()
 
 
 def test_the_process_has_one_registry() -> None:
@@ -108,18 +207,97 @@ def test_registering_in_the_process() -> None:
         get_registry().unregister("other")
 
 
-def test_a_distribution_brings_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    def entry_points(*, group: str) -> list[EntryPoint]:
-        assert group == "ray_serve_cai.engines"
-        return [EntryPoint("any", f"{VLLM.__class__.__module__}:PLUGIN", group)]
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch, plugin: ModuleType) -> Callable[..., None]:
+    """Makes entry points: name -> what the module holds under that name, or an exception that loading it raises."""
 
-    monkeypatch.setattr(f"{VLLM.__class__.__module__}.PLUGIN", OTHER, raising=False)
-    monkeypatch.setattr(registry, "entry_points", entry_points)
-    assert get_registry.__wrapped__().list_engines() == ["other", "vllm"]
+    def entry_points(points: Mapping[str, object]) -> None:
+        made = []
+        for number, (name, value) in enumerate(points.items()):
+            attribute = f"POINT_{number}"
+            if not isinstance(value, Exception):
+                setattr(plugin, attribute, value)
+            made.append(
+                Raising(name, value) if isinstance(value, Exception) else EntryPoint(name, f"{HERE}:{attribute}", ENTRY_POINT_GROUP)
+            )
+
+        def found(*, group: str) -> list[object]:
+            assert group == "ray_serve_cai.engines"
+            return made
+
+        monkeypatch.setattr(registry, "entry_points", found)
+
+    return entry_points
 
 
-def test_a_distribution_may_not_take_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("any", "ray_serve_cai.engines.registry:VLLM", "ray_serve_cai.engines")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+class Raising:
+    """An entry point whose module fails."""
+
+    value = f"{HERE}:BROKEN"
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.name = name
+        self._error = error
+
+    def load(self) -> EngineInfo:
+        raise self._error
+
+
+Offer = Callable[[Mapping[str, object]], None]
+
+
+def discovered() -> EngineRegistry:
+    """The registry that a new process would have."""
+    return get_registry.__wrapped__()
+
+
+def test_a_distribution_brings_an_engine(offer: Offer) -> None:
+    offer({"other": OTHER})
+    assert discovered().list_engines() == ["other", "sglang", "vllm"]
+    assert discovered().get("other") is OTHER
+    assert discovered().broken() == {}
+
+
+def test_a_distribution_may_not_take_a_name(offer: Offer) -> None:
+    offer({"vllm": replace(VLLM, description="mine")})
     with pytest.raises(ConfigError, match="'vllm' is registered already"):
-        get_registry.__wrapped__()
+        discovered()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (ImportError("no libfoo.so"), "ImportError: no libfoo.so"),
+        (RuntimeError("at import"), "RuntimeError: at import"),
+        (5, f"ConfigError: entry point {HERE}:POINT_0 holds 5, not an EngineInfo named 'bad'"),
+        (OTHER, f"ConfigError: entry point {HERE}:POINT_0 holds {OTHER!r}, not an EngineInfo named 'bad'"),
+        (Engine, f"ConfigError: entry point {HERE}:POINT_0 holds {Engine!r}, not an EngineInfo named 'bad'"),
+    ],
+    ids=["no library", "raises", "a number", "another name", "a class"],
+)
+def test_a_broken_plugin_is_named_and_the_others_work(offer: Offer, value: object, reason: str) -> None:
+    offer({"bad": value, "other": OTHER})
+    found = discovered()
+    assert found.list_engines() == ["other", "sglang", "vllm"]
+    assert found.broken() == {"bad": reason}
+    with pytest.raises(ConfigError) as caught:
+        found.get("bad")
+    assert str(caught.value) == f"engine 'bad' cannot be used: {reason}; repair or uninstall its distribution."
+
+
+def test_an_attribute_that_is_not_there_is_a_broken_plugin(monkeypatch: pytest.MonkeyPatch, plugin: ModuleType) -> None:
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("bad", f"{HERE}:NONE", group)])
+    assert discovered().broken() == {"bad": "AttributeError: module 'plugin' has no attribute 'NONE'"}
+
+
+def test_a_broken_plugin_takes_nobodys_name(offer: Offer) -> None:
+    offer({"vllm": ImportError("no libfoo.so")})
+    assert discovered().get("vllm") is VLLM
+    assert discovered().broken() == {"vllm": "ImportError: no libfoo.so"}
+
+
+def test_what_is_reported_is_a_copy(offer: Offer) -> None:
+    offer({"bad": ImportError("x")})
+    found = discovered()
+    found.broken().clear()
+    assert list(found.broken()) == ["bad"]

@@ -1,17 +1,22 @@
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
 from ray_serve_cai.engines import report
-from ray_serve_cai.engines.base import ASGIApp, EngineConfig, Receive, Scope, Send
+from ray_serve_cai.engines.base import ASGIApp, EngineInfo, Receive, Scope, Send
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.registry import VLLM
 from ray_serve_cai.errors import EngineError
 
 replica = pytest.importorskip("ray_serve_cai.engines.replica", reason="ray[serve] is not installed", exc_type=ImportError)
 
-CONFIG = EngineConfig(engine="vllm", name="demo", model="/models/demo", arguments={}, ranks=2, gpus=2, cpus=1.5, replicas=3, drain_s=7)
+CONFIG = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={}, ranks=2, gpus=2, cpus=1.5, replicas=3, drain_s=7)
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[int]]
 
@@ -32,9 +37,13 @@ def test_an_actor_has_exactly_its_gpus_and_prefers_workers_with_its_engine() -> 
     assert replica.actor_options(CONFIG) == {
         "num_cpus": 1.5,
         "num_gpus": 2,
-        "label_selector": {"rscai/engine": "vllm", "rscai/role": "worker"},
-        "fallback_strategy": [{"label_selector": {"rscai/engine": "vllm"}}],
+        "label_selector": {"rscai/engine.vllm": "true", "rscai/role": "worker"},
+        "fallback_strategy": [{"label_selector": {"rscai/engine.vllm": "true"}}],
     }
+
+
+def test_a_cluster_without_labels_is_asked_for_none() -> None:
+    assert replica.actor_options(CONFIG.model_copy(update={"labelled": False})) == {"num_cpus": 1.5, "num_gpus": 2}
 
 
 def test_the_deployment() -> None:
@@ -42,33 +51,14 @@ def test_the_deployment() -> None:
     assert (deployment.name, deployment.num_replicas, deployment.max_ongoing_requests) == ("engine", 3, 1000)
     assert deployment.ray_actor_options.items() >= replica.actor_options(CONFIG).items()
     assert EngineConfig.model_validate(deployment.init_args[0]) == CONFIG
+    assert deployment.init_args[1] is None
 
 
-@pytest.mark.parametrize(
-    ("scope", "expected"),
-    [
-        pytest.param({"type": "http", "path": "/models/a/v1/models", "root_path": "/models/a"}, ("/v1/models", ""), id="below"),
-        pytest.param({"type": "http", "path": "/models/a", "root_path": "/models/a"}, ("/", ""), id="itself"),
-        pytest.param({"type": "websocket", "path": "/models/a/v1/x", "root_path": "/models/a"}, ("/v1/x", ""), id="websocket"),
-        pytest.param({"type": "http", "path": "/v1/models", "root_path": ""}, ("/v1/models", ""), id="at the root"),
-        pytest.param({"type": "http", "path": "/v1/models"}, ("/v1/models", None), id="no prefix named"),
-        pytest.param({"type": "http", "path": "/v1/models", "root_path": "/models/a"}, ("/v1/models", "/models/a"), id="prefix cut off"),
-        pytest.param({"type": "lifespan"}, (None, None), id="lifespan"),
-    ],
-)
-async def test_an_application_answers_below_any_prefix(scope: Scope, expected: tuple[str | None, str | None]) -> None:
-    seen: list[Scope] = []
-    before = dict(scope)
-
-    async def app(inner: Scope, receive: Receive, send: Send) -> None:
-        seen.append(inner)
-
-    async def nothing(*_: Any) -> Any:
-        raise AssertionError("not used")
-
-    await replica.at_root(app)(scope, nothing, nothing)
-    assert (seen[0].get("path"), seen[0].get("root_path")) == expected
-    assert scope == before
+def test_a_token_goes_to_the_replica_and_into_no_dump() -> None:
+    config = CONFIG.model_copy(update={"hf_token": SecretStr("hf_secret")})
+    deployment = replica.ReplicaFactory().create_deployment(config)._bound_deployment
+    assert "hf_secret" not in repr(deployment.init_args)
+    assert deployment.init_args[1].get_secret_value() == "hf_secret"
 
 
 @pytest.mark.parametrize(
@@ -155,15 +145,14 @@ class FakeEngine:
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[report.StartReport]:
-    """A registry with `FakeEngine`, and what a replica reports."""
+    """`FakeEngine` as the engine, and what a replica reports."""
 
-    class Registry:
-        def engine_class(self, name: str) -> type[FakeEngine]:
-            assert name == "vllm"
-            return FakeEngine
+    def engine_class(info: EngineInfo) -> type[FakeEngine]:
+        assert info == VLLM
+        return FakeEngine
 
     said: list[report.StartReport] = []
-    monkeypatch.setattr(replica, "get_registry", Registry)
+    monkeypatch.setattr(replica, "engine_class", engine_class)
     monkeypatch.setattr(replica.report, "write", lambda model, what: said.append(what))
     return said
 
@@ -180,9 +169,21 @@ async def test_a_replicas_life(reports: list[report.StartReport]) -> None:
     await one.__init__(CONFIG.model_dump())
     assert [said.phase for said in reports] == ["loading weights", "warming up", "ready"]
     await one.check_health()
-    assert callable(await one.__serve_build_asgi_app__())
+    app = await one.__serve_build_asgi_app__()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        assert (await client.get("/health")).json() == {"status": "healthy", "engine": "vllm", "model": "demo"}
     await replica.Replica.__del__(one)
-    assert one._engine.went_through == ["start", "check_health", "shutdown"]
+    assert one._engine.went_through == ["start", "check_health", "check_health", "shutdown"]
+
+
+@pytest.mark.usefixtures("reports")
+async def test_a_token_is_in_the_environment_of_the_engines_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_before")
+    one = Replica.__new__(Replica)
+    await one.__init__(CONFIG.model_dump())
+    assert os.environ["HF_TOKEN"] == "hf_before"
+    await one.__init__(CONFIG.model_dump(), SecretStr("hf_secret"))
+    assert os.environ["HF_TOKEN"] == "hf_secret"
 
 
 async def test_a_replica_that_does_not_start_says_why(reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,32 +1,12 @@
-from typing import Any
-
 import pytest
 
-from ray_serve_cai.engines.base import EngineConfig, LLMEngineProtocol
-from ray_serve_cai.engines.vllm_engine import VLLMEngine, _explained, option
+from ray_serve_cai.engines.base import LLMEngineProtocol
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.registry import VLLM
+from ray_serve_cai.engines.vllm_engine import VLLMEngine, _explained
 from ray_serve_cai.errors import ConfigError, EngineError
 
-CONFIG = EngineConfig(engine="vllm", name="demo", model="/models/demo", arguments={}, ranks=1, gpus=0, cpus=1.0)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "repeats", "words"),
-    [
-        ("max_model_len", 512, False, ["--max-model-len", "512"]),
-        ("gpu_memory_utilization", 0.5, False, ["--gpu-memory-utilization", "0.5"]),
-        ("dtype", "float32", False, ["--dtype", "float32"]),
-        ("enforce_eager", True, False, ["--enforce-eager"]),
-        ("enforce_eager", False, False, ["--no-enforce-eager"]),
-        ("quantization", None, False, []),
-        ("speculative_config", {"method": "ngram"}, False, ["--speculative-config", '{"method": "ngram"}']),
-        ("allowed_origins", ["*"], False, ["--allowed-origins", '["*"]']),
-        ("lora_modules", ["a=b", {"name": "c"}], True, ["--lora-modules", "a=b", '{"name": "c"}']),
-        ("lora_modules", "a=b", True, ["--lora-modules", "a=b"]),
-        ("middleware", [], True, ["--middleware"]),
-    ],
-)
-def test_an_argument_as_words(key: str, value: Any, repeats: bool, words: list[str]) -> None:
-    assert option(key, value, repeats=repeats) == words
+CONFIG = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={})
 
 
 def test_it_is_an_engine() -> None:

@@ -1,33 +1,12 @@
 """The supervisor's pure parts; its life is tested on the real image."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ray_serve_cai.errors import RayServeCaiError, ResourceError
-from ray_serve_cai.node.discovery import NodePlan
-from ray_serve_cai.node.supervisor import ChildFailed, child_environment, writable
-
-Plan = Callable[..., NodePlan]
-
-
-def test_children_see_the_environment_without_the_token(make_plan: Plan) -> None:
-    env = {"PATH": "/bin", "RSCAI_TOKEN": "secret", "RAY_AUTH_TOKEN": "secret", "HF_TOKEN": "hf"}
-    child = child_environment(env, make_plan())
-    assert "secret" not in child.values()
-    assert (child["PATH"], child["HF_TOKEN"]) == ("/bin", "hf")
-
-
-def test_what_holds_on_every_node_wins(make_plan: Plan) -> None:
-    child = child_environment({"RAY_SERVE_ENABLE_HA_PROXY": "0"}, make_plan())
-    assert (child["RAY_SERVE_ENABLE_HA_PROXY"], child["RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"]) == ("1", "0")
-
-
-@pytest.mark.parametrize(("drain", "hard_stop"), [("0", 120), ("500", 500)])
-def test_rays_proxy_lives_as_long_as_the_drain(make_plan: Plan, drain: str, hard_stop: int) -> None:
-    assert int(child_environment({}, make_plan({"RSCAI_DRAIN_S": drain}))["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) >= hard_stop
+from ray_serve_cai.node.supervisor import ChildFailed, writable
 
 
 def test_the_first_writable_directory(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -6,9 +8,13 @@ import pytest
 
 from ray_serve_cai import config
 from ray_serve_cai.config import Config
-from ray_serve_cai.engines.base import EngineConfig
+from ray_serve_cai.engines.base import EngineInfo
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.registry import VLLM
 from ray_serve_cai.errors import ConfigError, ModelNotFoundError
 from ray_serve_cai.serving import app
+
+REPLICAS = "ray_serve_cai.engines.replica:ReplicaFactory"
 
 
 @pytest.fixture
@@ -61,6 +67,12 @@ def test_an_unknown_engine() -> None:
         engines_of(given)
 
 
+def test_an_argument_that_the_engine_refuses_names_the_model() -> None:
+    given = config.parse({"models": [{"source": "demo", "engine_args": {"port": 1}}]}, "my.yaml")
+    with pytest.raises(ConfigError, match=r"^models\[demo\]: engine_args\.port: 1 cannot be set here; it follows from RSCAI_PORT"):
+        engines_of(given)
+
+
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     given = config.parse({"models": [{"source": str(tmp_path / "no"), "name": "no"}]}, "my.yaml")
     with pytest.raises(ModelNotFoundError, match="does not exist"):
@@ -98,8 +110,17 @@ def test_ray_serve_takes_the_schema(two_models: Config) -> None:
 def test_an_application_comes_from_the_engines_factory(two_models: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engines_of(two_models)[0]
 
-    def deployment_factory(name: str) -> SimpleNamespace:
-        return SimpleNamespace(create_deployment=lambda given: (name, given))
+    def deployment_factory(info: EngineInfo) -> SimpleNamespace:
+        return SimpleNamespace(create_deployment=lambda given: (info.name, given))
 
-    monkeypatch.setattr(app, "get_registry", lambda: SimpleNamespace(deployment_factory=deployment_factory))
+    monkeypatch.setattr(app, "deployment_factory", deployment_factory)
     assert app.build_application(engine.model_dump()) == ("vllm", engine)
+
+
+def test_a_node_that_does_not_know_the_engine_builds_the_application_all_the_same(two_models: Config) -> None:
+    """Serve builds an application as a task on any node; the plugin that brought the engine may not be on that one."""
+    pytest.importorskip("ray.serve", reason="ray[serve] is not installed", exc_type=ImportError)
+    engine = engines_of(two_models)[0]
+    foreign = engine.model_copy(update={"info": replace(VLLM, name="only-there", deployment_factory=REPLICAS)})
+    made = app.build_application(json.loads(json.dumps(foreign.model_dump())))
+    assert made._bound_deployment.ray_actor_options["fallback_strategy"] == [{"label_selector": {"rscai/engine.only-there": "true"}}]

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from ray_serve_cai import config, state
-from ray_serve_cai.engines.base import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.registry import VLLM
 from ray_serve_cai.engines.report import StartReport
 from ray_serve_cai.errors import EngineError, ResourceError
 from ray_serve_cai.serving import controller
 from ray_serve_cai.serving.controller import ServeSettings, Watch
 from ray_serve_cai.state import ModelState, NodeState
 
-ENGINE = EngineConfig(engine="vllm", name="demo", model="/models/demo", arguments={}, ranks=1, gpus=0, cpus=1.0)
+ENGINE = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={})
 
 
 def application(*states: str, status: str = "DEPLOYING", message: str = "") -> dict[str, Any]:

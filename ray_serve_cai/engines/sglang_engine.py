@@ -1,0 +1,160 @@
+"""SGLang inside a replica: its own engine and its own HTTP application, made as its server makes them.
+
+All that touches SGLang's private names stands here; read in SGLang 0.5.23 (sglang/srt/entrypoints).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from ray_serve_cai.engines import arguments
+from ray_serve_cai.engines.base import ASGIApp, Message, Receive, Report, Scope, Send
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.middleware import respond
+from ray_serve_cai.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from sglang.srt.entrypoints.engine import Engine
+    from sglang.srt.server_args import ServerArgs
+
+
+class SGLangEngine:
+    """`LLMEngineProtocol` for SGLang. Its HTTP application is global to the process: one engine in a process."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._stack = AsyncExitStack()
+        self._engine: Engine | None = None
+        self._app: ASGIApp | None = None
+
+    @property
+    def engine_type(self) -> str:
+        return "sglang"
+
+    @property
+    def model_name(self) -> str:
+        return self._config.name
+
+    async def start(self, report: Report) -> None:
+        """Start SGLang's processes, load the weights and set its application up.
+
+        Raises:
+            ConfigError: an argument that SGLang does not know, or refuses.
+            EngineError: the engine did not start.
+        """
+        from sglang.srt.entrypoints import http_server
+        from sglang.srt.entrypoints.engine import Engine
+
+        report("loading weights")
+        parsed = server_arguments(self._config)
+        try:
+            engine = Engine(server_args=parsed)
+        except (ValueError, RuntimeError, OSError, EOFError) as error:
+            raise _explained(error, self._config) from error
+        self._engine = engine
+        self._stack.callback(engine.shutdown)
+        http_server.set_global_state(
+            http_server._GlobalState(
+                tokenizer_manager=engine.tokenizer_manager,
+                template_manager=engine.template_manager,
+                scheduler_info=engine._scheduler_init_result.scheduler_infos[0],
+            )
+        )
+        app = http_server.app
+        app.is_single_tokenizer_mode = True
+        app.server_args = parsed
+        app.warmup_thread_kwargs = {"server_args": parsed}
+        await self._stack.enter_async_context(app.router.lifespan_context(app))
+        self._app = known_models_only(app, lambda: self._names(engine))
+
+    def _names(self, engine: Engine) -> set[str]:
+        """The model's name, and those of its adapters."""
+        registry = getattr(engine.tokenizer_manager, "lora_registry", None)
+        adapters = registry.get_all_adapters() if registry is not None else {}
+        return {self.model_name, *(adapter.lora_name for adapter in adapters.values())}
+
+    def asgi_app(self) -> ASGIApp:
+        if self._app is None:
+            raise EngineError(f"model {self.model_name!r} has not started; call start() first.")
+        return self._app
+
+    async def check_health(self) -> None:
+        """A dead scheduler or detokenizer ends this process through SGLang's own watchdog; here, only its word is asked for."""
+        if self._engine is None:
+            raise EngineError(f"model {self.model_name!r} has not started; call start() first.")
+        manager = self._engine.tokenizer_manager
+        if manager.server_status.value == "UnHealthy":
+            raise EngineError(f"SGLang says of model {self.model_name!r}: {manager.server_status.value}.")
+
+    async def shutdown(self) -> None:
+        await self._stack.aclose()
+
+
+def server_arguments(config: EngineConfig) -> ServerArgs:
+    """What ``sglang serve`` would have parsed from the same arguments, defaults included.
+
+    Raises:
+        ConfigError: an unknown argument, with the nearest known one; or a value that SGLang refuses.
+    """
+    from sglang.srt.server_args import ServerArgs
+
+    parser = argparse.ArgumentParser()
+    ServerArgs.add_cli_args(parser)
+    words = ["--model-path", config.model, "--served-model-name", config.name]
+    parsed = arguments.parse(parser, words, config.arguments, model=config.name, engine="SGLang")
+    parsed.skip_server_warmup = True  # it would ask a port of its own, which is not open here
+    try:
+        return ServerArgs.from_cli_args(parsed)
+    except (ValueError, AssertionError) as error:
+        raise ConfigError(f"models[{config.name}].engine_args: {' '.join(str(error).split())[:600]}.") from error
+
+
+def known_models_only(app: ASGIApp, names: Callable[[], set[str]]) -> ASGIApp:
+    """Refuse a request for another model with 404, as vLLM does; SGLang would answer for any name.
+
+    SGLang names an adapter ``model:adapter``, or by itself. The body is read once, before the engine sees it.
+    """
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/v1/"):
+            await app(scope, receive, send)
+            return
+        messages, body = [], b""
+        while True:
+            message = await receive()
+            messages.append(message)
+            body += message.get("body", b"")
+            if message["type"] != "http.request" or not message.get("more_body"):
+                break
+        model = _model(body)
+        known = names()
+        if model and model not in known and not set(model.split(":")) <= known:
+            text = f"The model `{model}` does not exist. Valid aliases: {', '.join(sorted(known))}."
+            error = {"message": text, "type": "NotFoundError", "param": "model", "code": 404}
+            await respond(send, 404, {"error": error})
+            return
+
+        async def again() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await app(scope, again, send)
+
+    return checked
+
+
+def _model(body: bytes) -> str | None:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    model = document.get("model") if isinstance(document, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def _explained(error: Exception, config: EngineConfig) -> ConfigError | EngineError:
+    kind = ConfigError if isinstance(error, ValueError) else EngineError
+    return kind(f"SGLang did not start model {config.name!r} from {config.model}: {' '.join(str(error).split())[:600]}")

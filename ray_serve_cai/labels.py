@@ -1,0 +1,13 @@
+"""Labels of a Ray node: the launcher sets them, replicas are placed by them."""
+
+from __future__ import annotations
+
+ROLE = "rscai/role"
+"""``head`` or ``worker``."""
+ENGINE_PREFIX = "rscai/engine."
+"""A node says by one label for each of its engines what it can run: ``rscai/engine.vllm=true``."""
+
+
+def engine(name: str) -> dict[str, str]:
+    """The label of a node that has this engine."""
+    return {f"{ENGINE_PREFIX}{name}": "true"}

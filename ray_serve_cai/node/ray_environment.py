@@ -1,0 +1,23 @@
+"""What every Ray process of a node must have in its environment, whoever starts it."""
+
+from __future__ import annotations
+
+from ray_serve_cai.node import token
+from ray_serve_cai.node.environment import Environment
+
+RAY_ENVIRONMENT = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_initial_delay_ms": "2000",
+}
+"""HAProxy as ingress, the engine on the replica's main loop, no usage statistics, a dead node noticed within seconds."""
+
+
+def child_environment(env: Environment, drain_s: int) -> dict[str, str]:
+    """The environment of Ray and serving: the given one without the token, and what must hold on every node."""
+    kept = {name: value for name, value in env.items() if name not in (token.VARIABLE, "RAY_AUTH_TOKEN")}
+    hard_stop = {"RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(drain_s, 120))}
+    return kept | RAY_ENVIRONMENT | hard_stop | {"PYTHONUNBUFFERED": "1"}

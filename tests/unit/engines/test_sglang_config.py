@@ -1,0 +1,78 @@
+from typing import Any
+
+import pytest
+
+from ray_serve_cai.engines.base import ConfigBuilderProtocol
+from ray_serve_cai.engines.sglang_config import _OURS, SGLangConfigBuilder
+from ray_serve_cai.errors import ConfigError
+
+BUILDER = SGLangConfigBuilder()
+
+
+def build(**given: Any) -> dict[str, Any]:
+    return BUILDER.build_config({"model": "demo", "model_source": "/models/demo"} | given)
+
+
+def test_it_is_a_config_builder() -> None:
+    assert isinstance(BUILDER, ConfigBuilderProtocol)
+
+
+def test_on_cpus() -> None:
+    built = build(use_cpu=True)
+    assert (built["model"], built["served_model_name"]) == ("/models/demo", "demo")
+    assert (built["tp_size"], built["pp_size"], built["dtype"], built["device"]) == (1, 1, "bfloat16", "cpu")
+
+
+def test_on_gpus() -> None:
+    built = build(tensor_parallel_size=2, pipeline_parallel_size=3)
+    assert (built["tp_size"], built["pp_size"], built["dtype"]) == (2, 3, "auto")
+    assert "device" not in built
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"gpu_memory_utilization": 0.5}, {"mem_fraction_static": 0.5}),
+        ({"max_model_len": 512}, {"context_length": 512}),
+        ({"trust_remote_code": True}, {"trust_remote_code": True}),
+        ({"download_dir": "/weights"}, {"download_dir": "/weights"}),
+        ({"load_format": "gguf"}, {"load_format": "gguf"}),
+        ({"enable_prefix_caching": True}, {"disable_radix_cache": False}),
+        ({"enable_prefix_caching": False}, {"disable_radix_cache": True}),
+        ({"disable_log_stats": True}, {"log_level": "warning"}),
+        ({"custom_chat_template": "chatml"}, {"chat_template": "chatml"}),
+        ({"dtype": "half", "use_cpu": True}, {"dtype": "half"}),
+        ({"engine_args": {"context-length": 7}, "max_model_len": 512}, {"context_length": 7}),
+    ],
+)
+def test_each_key_has_sglangs_name(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert build(**given).items() >= expected.items()
+
+
+def test_what_is_not_given_is_not_said() -> None:
+    said = {"model", "served_model_name", "tp_size", "pp_size", "dtype", "load_format"}
+    assert build(disable_log_stats=False, trust_remote_code=False).keys() == said
+    assert build(**BUILDER.get_default_config()) == build()
+
+
+def test_a_token_is_a_secret() -> None:
+    built = build(hf_token="hf_secret")
+    assert built["hf_token"].get_secret_value() == "hf_secret"
+    assert "hf_secret" not in str(built)
+
+
+@pytest.mark.parametrize("argument", _OURS)
+def test_what_the_project_decides_is_refused(argument: str) -> None:
+    given = {"model": "demo", "engine_args": {argument: "mine"}}
+    valid, message = BUILDER.validate_config(given)
+    assert not valid
+    assert message is not None
+    assert message.startswith(f"engine_args.{argument}: ")
+    assert _OURS[argument] in message
+    with pytest.raises(ConfigError) as caught:
+        BUILDER.build_config(given)
+    assert str(caught.value) == message
+
+
+def test_a_correct_configuration() -> None:
+    assert BUILDER.validate_config({"model": "demo", "engine_args": {"mem_fraction_static": 0.4}}) == (True, None)
