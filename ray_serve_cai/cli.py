@@ -117,12 +117,10 @@ def node(arguments: argparse.Namespace) -> int:
     served = None
     if planned.role != "worker":
         contents, given = manifest.read(), config.from_environment(os.environ)
+        engines = app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
         served = Served(
-            models=tuple(
-                ModelState(engine.name, engine.engine)
-                for engine in app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
-            ),
-            sources=tuple(model.source for model in given.models),
+            models=tuple(ModelState(engine.name, engine.engine) for engine in engines),
+            sources=tuple(model.source for model, engine in zip(given.models, engines, strict=True) if engine.info.weights),
             default_path=app.models_path(given.models[0]),
             max_body_mb=given.server.max_body_mb,
         )

@@ -103,12 +103,12 @@ class RayBackend:
         """Everything that can be known to be wrong before anything is started."""
         if not isinstance(given, Mapping):
             raise ConfigError(f"the configuration is {type(given).__name__}; use a mapping, for example {{'model': 'demo'}}.")
-        registry = get_registry()
-        info = registry.get(engine or given.get("engine") or self._default_engine)
-        user = user_config.parse(given)
+        registry, user = get_registry(), user_config.parse(given)
+        info = registry.get(engine or user.engine or self._default_engine)
         source = sources.resolve(user.model_source)
-        token = user.hf_token.get_secret_value() if user.hf_token else ""
-        sources.check(user.model_source, dict(os.environ) | ({"HF_TOKEN": token} if token else {}))
+        if info.weights:
+            token = {"HF_TOKEN": user.hf_token.get_secret_value()} if user.hf_token else {}
+            sources.check(user.model_source, dict(os.environ) | token)
         use_cpu = not direct.has_gpus() if user.use_cpu is None else user.use_cpu
         builder = registry.config_builder(info.name)
         complete = dict(given) | {"model": user.model, "model_source": source, "use_cpu": use_cpu}

@@ -12,6 +12,8 @@ from ray_serve_cai.engines.base import (
 from ray_serve_cai.engines.registry import EngineRegistry, get_registry, register_engine
 
 if TYPE_CHECKING:
+    from ray_serve_cai.engines.config_builder import ConfigBuilder
+    from ray_serve_cai.engines.engine_config import EngineConfig
     from ray_serve_cai.engines.sglang_config import SGLangConfigBuilder, SGLangDeploymentFactory
     from ray_serve_cai.engines.sglang_engine import SGLangEngine
     from ray_serve_cai.engines.vllm_config import (
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ray_serve_cai.engines.vllm_engine import VLLMEngine, create_vllm_deployment
 
 _LAZY = {
+    "ConfigBuilder": "config_builder",
+    "EngineConfig": "engine_config",
     "VLLMConfigBuilder": "vllm_config",
     "VLLMDeploymentFactory": "vllm_config",
     "build_vllm_engine_config": "vllm_config",
@@ -36,8 +40,10 @@ _LAZY = {
 """Name -> module that is imported when the name is first asked for."""
 
 __all__ = [
+    "ConfigBuilder",
     "ConfigBuilderProtocol",
     "DeploymentFactoryProtocol",
+    "EngineConfig",
     "EngineInfo",
     "EngineRegistry",
     "LLMEngineProtocol",

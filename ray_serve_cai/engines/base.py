@@ -96,12 +96,14 @@ class EngineInfo:
         description: one line.
         config_builder: a `ConfigBuilderProtocol`.
         engine: an `LLMEngineProtocol`; called with the `EngineConfig`, in the replica's process.
-        distribution: the Python distribution whose presence means that the engine is installed.
+        distribution: the Python distribution whose presence means that the engine is installed; empty for an engine that comes
+            with the program that registers it, and is then looked for on no node.
         deployment_factory: a `DeploymentFactoryProtocol`; the default runs the engine's own HTTP application in a replica.
         install: the command that would install it.
         alternatives: other distributions that bring the same engine.
         one_replica_paths: paths of the engine's HTTP application whose requests change only the replica that they reach.
             They are refused where a model has several replicas, which would then differ.
+        weights: whether a model is files, which must be there before anything is started.
 
     Raises:
         ConfigError: a field has an impossible value.
@@ -111,11 +113,12 @@ class EngineInfo:
     description: str
     config_builder: str
     engine: str
-    distribution: str
+    distribution: str = ""
     deployment_factory: str = "ray_serve_cai.engines.replica:ReplicaFactory"
     install: str = ""
     alternatives: tuple[str, ...] = ()
     one_replica_paths: tuple[str, ...] = ()
+    weights: bool = True
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -124,4 +127,4 @@ class EngineInfo:
             if not _PART.fullmatch(getattr(self, field)):
                 raise ConfigError(f"engine {self.name}: {field} is {getattr(self, field)!r}; name it as module:attribute.")
         if not self.install:
-            object.__setattr__(self, "install", f"pip install {self.distribution}")
+            object.__setattr__(self, "install", f"pip install {self.distribution}" if self.distribution else "see who registers it")

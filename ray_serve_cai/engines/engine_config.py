@@ -54,13 +54,15 @@ def of_arguments(info: EngineInfo, arguments: Mapping[str, Any], *, ranks: int, 
     """The engine configuration of arguments as the engine's config builder returns them; ``more`` are further fields.
 
     Raises:
-        ConfigError: the arguments name no model.
+        ConfigError: the arguments name no model, or no name for it.
     """
     rest = dict(arguments)
     model = rest.pop("model", None)
     if not isinstance(model, str) or not model:
         raise ConfigError(f"model: {model!r} in the arguments of engine {info.name} is no model; name one, for example demo.")
     name = rest.pop("served_model_name", model)
+    if not isinstance(name, str):
+        raise ConfigError(f"served_model_name: {name!r} in the arguments of engine {info.name} is no name; use one text.")
     token = rest.pop("hf_token", None)
     return EngineConfig(
         info=info,

@@ -132,6 +132,8 @@ class EngineRegistry:
 
 def installed_version(info: EngineInfo) -> str | None:
     """Version of the engine in this environment, None where it is not installed."""
+    if not info.distribution:
+        return "registered"
     for distribution in (info.distribution, *info.alternatives):
         try:
             return version(distribution)

@@ -149,7 +149,7 @@ def known_models_only(app: ASGIApp, names: Callable[[], set[str]]) -> ASGIApp:
 def _model(body: bytes) -> str | None:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     model = document.get("model") if isinstance(document, dict) else None
     return model if isinstance(model, str) else None

@@ -85,16 +85,8 @@ async def test_openais_client_takes_its_answers(installed: EngineRegistry) -> No
         answer = await client.chat.completions.create(model="echo", messages=messages)
         assert answer.choices[0].message.content == f"> {SAID}"
         assert answer.choices[0].finish_reason == "stop"
-        assert answer.usage is not None
-        assert answer.usage.total_tokens == 8
         chunks = [chunk async for chunk in await client.chat.completions.create(model="echo", messages=messages, stream=True)]
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == f"> {SAID}"
-        assert [chunk.choices[0].finish_reason for chunk in chunks] == [None, None, None, "stop"]
-        assert (await client.completions.create(model="echo", prompt=SAID)).choices[0].text == f"> {SAID}"
-        pieces = [part.choices[0].text async for part in await client.completions.create(model="echo", prompt=SAID, stream=True)]
-        assert pieces == ["> ", "One ", "two, ", "three."]
-        with pytest.raises(openai.BadRequestError, match="send JSON with messages, or with a prompt"):
-            await client.chat.completions.create(model="echo", messages=[])
 
 
 async def test_the_replica_adds_health_and_takes_a_prefix_off(installed: EngineRegistry) -> None:
@@ -119,10 +111,9 @@ def test_the_pages_own_test_of_an_engine_runs(capsys: pytest.CaptureFixture[str]
         exec(code[1], {})
     finally:
         registry.get_registry.cache_clear()
-    report, health, answer = capsys.readouterr().out.splitlines()
-    assert report == "loading weights"
+    health, answer = capsys.readouterr().out.splitlines()
     assert health == "{'status': 'healthy', 'engine': 'echo', 'model': 'echo'}"
-    assert "'text': 'Hello'" in answer
+    assert "'content': 'Hello'" in answer
 
 
 def check_over_http(api: Api) -> None:
@@ -134,7 +125,6 @@ def check_over_http(api: Api) -> None:
         events = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
     assert events.pop() == "[DONE]"
     assert "".join(json.loads(event)["choices"][0]["delta"]["content"] for event in events) == SAID
-    assert api.post("/v1/completions", {"model": "echo", "prompt": SAID}).json()["choices"][0]["text"] == SAID
 
 
 SERVE = """
@@ -178,11 +168,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 
 @pytest.mark.full
-def test_installed_with_pip_it_is_found_and_served_over_http(environment: Environment, tmp_path: Path) -> None:
+def test_installed_with_pip_it_is_found_and_served_over_http(environment: Environment) -> None:
     assert environment.engines()["echo"]["installed"] == "0.1.0"
     assert environment.engines()["vllm"]["installed"] is None
-    (tmp_path / "config.json").write_text("{}")
-    config = {"model": "echo", "model_source": str(tmp_path), "engine": "echo", "port": free_port()}
+    config = {"model": "echo", "engine": "echo", "port": free_port()}
     with environment.serve(config) as served:
         assert served.stdin
         assert served.stdout
@@ -234,7 +223,7 @@ def derived(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.full
 def test_a_derived_image_serves_it(derived: str) -> None:
     port = free_port()
-    variables = ("-e", "RSCAI_ENGINE=echo", "-e", "RSCAI_MODEL=demo", "-e", "RSCAI_MODEL_NAME=echo")
+    variables = ("-e", "RSCAI_ENGINE=echo", "-e", "RSCAI_MODEL=echo")
     options = ("--rm", "--detach", "--shm-size", "1g", "--publish", f"127.0.0.1:{port}:8000")
     container = run("docker", "run", *options, *variables, derived).stdout.strip()
     try:
