@@ -7,7 +7,7 @@ VENV := build/venv
 PYTHON ?= python3
 export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT
 
-.PHONY: help up down status logs image locks generate test test-full lint format venv
+.PHONY: help up down status logs image locks generate test test-full bench lint format venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -50,3 +50,8 @@ test: venv ## Unit tests and one smoke of each thing, on real containers
 test-full: venv ## Every acceptance test; resumes; writes build/acceptance.json (ISSUE=2 for one issue)
 	@compose/docker-engine.sh && images/base.sh && images/build.sh
 	@$(VENV)/bin/python -m pytest tests --acceptance build/acceptance.json $(if $(ISSUE),--issue $(ISSUE)) $(PYTEST)
+
+bench: venv ## Measure beside the bare engine and ray.serve.llm; writes docs/benchmarks.* (BENCH="--rounds 5")
+	@compose/docker-engine.sh && images/base.sh && images/build.sh
+	@$(VENV)/bin/pip install --quiet --editable '.[bench]'
+	@$(VENV)/bin/python -m tests.bench --json docs/benchmarks.json --out docs $(BENCH)

@@ -101,7 +101,8 @@ class EngineInfo:
         deployment_factory: a `DeploymentFactoryProtocol`; the default runs the engine's own HTTP application in a replica.
         install: the command that would install it.
         alternatives: other distributions that bring the same engine.
-        one_replica_paths: paths of the engine's HTTP application whose requests change only the replica that they reach.
+        one_replica_paths: paths of the engine's HTTP application, what lies below them included, whose requests change only the
+            replica that they reach.
             They are refused where a model has several replicas, which would then differ.
         weights: whether a model is files, which must be there before anything is started.
 

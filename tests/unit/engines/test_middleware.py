@@ -67,6 +67,8 @@ async def ask(app: ASGIApp, path: str, method: str = "GET", root_path: str = "")
     ],
 )
 async def test_an_engine_answers_below_any_prefix(scope: Scope, expected: tuple[str | None, str | None]) -> None:
+    if scope["type"] == "http":
+        scope = scope | {"headers": []}
     engine, before = Engine(), dict(scope)
 
     async def receive() -> Any:
@@ -117,10 +119,32 @@ async def test_what_would_change_one_of_several_replicas_is_refused() -> None:
     assert engine.scopes == []
 
 
-@pytest.mark.parametrize(("replicas", "path"), [(1, LOAD), (3, "/v1/models"), (3, LOAD + "/x")])
+@pytest.mark.parametrize(("replicas", "path"), [(1, LOAD), (3, "/v1/models"), (3, LOAD + "s")])
 async def test_everything_else_is_the_engines(replicas: int, path: str) -> None:
     answer = await ask(replica(Engine(), replicas=replicas), path)
     assert answer.json() == {"engine saw": path}
+
+
+async def test_a_refusal_counts_for_what_lies_below_a_path() -> None:
+    assert (await ask(replica(Engine(), replicas=2), "/adapters/mine", "DELETE")).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("headers", "left"),
+    [
+        ([(b"x-request-id", b"mine"), (b"accept", b"*/*")], [(b"x-request-id", b"mine"), (b"accept", b"*/*")]),
+        ([(b"x-rscai-no-request-id", b"1"), (b"accept", b"*/*"), (b"x-request-id", b"serves-own")], [(b"accept", b"*/*")]),
+    ],
+    ids=["the client's own id stays", "an id that Serve made up goes"],
+)
+async def test_ids_of_requests(headers: list[tuple[bytes, bytes]], left: list[tuple[bytes, bytes]]) -> None:
+    engine = Engine()
+
+    async def unused(*_: Any) -> Any:
+        """The engine of this test reads and answers nothing."""
+
+    await replica(engine)({"type": "http", "path": "/v1/models", "headers": headers}, unused, unused)
+    assert engine.scopes[0]["headers"] == left
 
 
 async def test_a_refusal_counts_below_a_prefix_too() -> None:

@@ -193,3 +193,28 @@ async def test_a_replica_that_does_not_start_says_why(reports: list[report.Start
         await one.__init__(CONFIG.model_dump())
     assert reports[-1] == report.StartReport(error="the weights are broken.", error_type="EngineError")
     await replica.Replica.__del__(one)
+
+
+async def test_whatever_an_engine_raises_is_told(reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: FakeEngine, say: Callable[[str], None]) -> None:
+        raise KeyError("no such\n token")
+
+    monkeypatch.setattr(FakeEngine, "start", broken)
+    one = Replica.__new__(Replica)
+    with pytest.raises(KeyError):
+        await one.__init__(CONFIG.model_dump())
+    assert reports[-1].error_type == "EngineError"
+    assert reports[-1].error.startswith("model 'demo' did not start: KeyError: ")
+
+
+async def test_the_warm_up_has_the_engines_own_key() -> None:
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(dict(scope["headers"]).get(b"authorization"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    for key in ("one", ["one", "two"], None):
+        await replica.warm_up(app, "demo", key)
+    assert seen == [b"Bearer one", b"Bearer one", None]

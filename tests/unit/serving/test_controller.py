@@ -92,7 +92,7 @@ def ingress() -> Iterator[tuple[int, list[str]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            self.send_response(200 if self.path == "/models/a/v1/models" else 404)
+            self.send_response(200 if self.path == "/models/a/health" else 404)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -110,7 +110,7 @@ def test_whether_a_model_answers(ingress: tuple[int, list[str]], free_port: int)
     port, asked = ingress
     assert controller.answers(port, "/models/a")
     assert not controller.answers(port, "/")
-    assert asked == ["/models/a/v1/models", "/v1/models"]
+    assert asked == ["/models/a/health", "/health"]
     assert not controller.answers(free_port, "/")
 
 
