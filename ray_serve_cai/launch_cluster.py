@@ -68,13 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def start(arguments: argparse.Namespace) -> dict[str, Any]:
     """Start Ray's head here, and return when it answers."""
     given = config.load_cluster(arguments.config) if arguments.config else ClusterConfig.model_validate({})
-    plan = planned(given, machine.inspect(), os.environ)
+    here = machine.inspect()
+    plan = planned(given, here, os.environ)
     address = str(command.gcs_address(plan, plan.node_ip or ""))
     if ray_session.listens(address):
         raise ResourceError(f"something listens at {address} already; stop it with: python -m ray_serve_cai.launch_cluster stop")
     line = ray_start(given, plan, get_registry().installed())
     logger.debug("%s", " ".join(line))
-    env = child_environment(os.environ, 0) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(ray_session.ensure_token())}
+    env = child_environment(os.environ, 0, here.cpus) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(ray_session.ensure_token())}
     if given.block:
         _run(line, env, None, shown=True)
         return {"status": "ended", "address": address}

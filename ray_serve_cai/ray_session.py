@@ -15,7 +15,7 @@ from ray_serve_cai.errors import RayServeCaiError, UnavailableError, UsageError
 from ray_serve_cai.node import address as addresses
 from ray_serve_cai.node import command, discovery, machine, token
 from ray_serve_cai.node.machine import Machine
-from ray_serve_cai.node.ray_environment import RAY_ENVIRONMENT
+from ray_serve_cai.node.ray_environment import RAY_ENVIRONMENT, proxy_threads
 
 Mode = Literal["local", "connected", "already_initialized"]
 
@@ -84,9 +84,10 @@ def _start() -> Mode:
     """Start Ray on this machine, with this machine's engines as labels and token authentication."""
     import ray
 
-    for name, value in RAY_ENVIRONMENT.items():
+    here = machine.inspect()
+    for name, value in (RAY_ENVIRONMENT | {"RAY_SERVE_HAPROXY_NBTHREAD": str(proxy_threads(here.cpus))}).items():
         os.environ.setdefault(name, value)
-    plan = discovery.plan({"RSCAI_ROLE": "single"} | own_variables(os.environ), machine.inspect())
+    plan = discovery.plan({"RSCAI_ROLE": "single"} | own_variables(os.environ), here)
     resources = plan.resources
     ray.init(
         address="local",

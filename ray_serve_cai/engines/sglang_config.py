@@ -27,6 +27,8 @@ _OURS = {
     "hf_token": "HF_TOKEN, or hf_token in the Python API",
 }
 """Arguments of SGLang's server that this project decides, and what decides them."""
+CPU_TOKENS = 4096
+"""Tokens of all running requests together that the cache has room for, on CPUs."""
 
 
 class SGLangConfigBuilder(ConfigBuilder):
@@ -35,7 +37,6 @@ class SGLangConfigBuilder(ConfigBuilder):
     decided = _OURS
 
     def arguments(self, config: UserConfig) -> dict[str, Any]:
-        """On CPUs ``auto`` is bfloat16."""
         optional = {
             "mem_fraction_static": config.gpu_memory_utilization,
             "context_length": config.max_model_len,
@@ -44,16 +45,31 @@ class SGLangConfigBuilder(ConfigBuilder):
             "disable_radix_cache": None if config.enable_prefix_caching is None else not config.enable_prefix_caching,
             "log_level": "warning" if config.disable_log_stats else None,
             "chat_template": config.custom_chat_template,
-            "device": "cpu" if config.use_cpu else None,
         }
         return {
             "tp_size": config.tensor_parallel_size,
             "pp_size": config.pipeline_parallel_size,
-            "dtype": "bfloat16" if config.use_cpu and config.dtype == "auto" else config.dtype,
+            "dtype": "float32" if config.use_cpu and config.dtype == "auto" else config.dtype,
             "load_format": config.load_format,
+            **(_on_cpus(config) if config.use_cpu else {}),
             **{key: value for key, value in optional.items() if value is not None},
             **config.engine_args,
         }
+
+
+def _on_cpus(config: UserConfig) -> dict[str, Any]:
+    """PyTorch's own operators, which run on any CPU, in single precision; a scheduler that sleeps when it has nothing to do.
+
+    The limits keep the start short: SGLang otherwise sizes its pools for the machine's whole memory, and computes them.
+    """
+    return {
+        "device": "cpu",
+        "attention_backend": "torch_native",
+        "disable_overlap_schedule": True,
+        "sleep_on_idle": True,
+        "max_total_tokens": max(CPU_TOKENS, config.max_model_len or 0),
+        "max_running_requests": 8,
+    }
 
 
 class SGLangDeploymentFactory(EngineDeploymentFactory):

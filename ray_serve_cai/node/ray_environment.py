@@ -21,8 +21,19 @@ competes with it is its own clients' proxy: on two full cores, niceness 0 gave 9
 """
 
 
-def child_environment(env: Environment, drain_s: int) -> dict[str, str]:
+def proxy_threads(cpus: int) -> int:
+    """Threads for one HAProxy: what a node can spare.
+
+    On two full cores one thread instead of Ray's four gave 11 % more tokens per second (docs/benchmarks.md).
+    """
+    return max(1, min(4, cpus // 2))
+
+
+def child_environment(env: Environment, drain_s: int, cpus: int) -> dict[str, str]:
     """The environment of Ray and serving: the given one without the token, and what must hold on every node."""
     kept = {name: value for name, value in env.items() if name not in (token.VARIABLE, "RAY_AUTH_TOKEN")}
-    hard_stop = {"RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(drain_s, 120))}
-    return kept | RAY_ENVIRONMENT | hard_stop | {"PYTHONUNBUFFERED": "1"}
+    proxy = {
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(drain_s, 120)),
+        "RAY_SERVE_HAPROXY_NBTHREAD": env.get("RAY_SERVE_HAPROXY_NBTHREAD") or str(proxy_threads(cpus)),
+    }
+    return kept | RAY_ENVIRONMENT | proxy | {"PYTHONUNBUFFERED": "1"}

@@ -24,7 +24,7 @@ from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.process import Child
-from ray_serve_cai.node.ray_environment import child_environment
+from ray_serve_cai.node.ray_environment import child_environment, proxy_threads
 from ray_serve_cai.state import ClusterState
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Supervisor:
         self._state_file.unlink(missing_ok=True)
         self._manifest = manifest.read()
         self._given_token = token.given(env)
-        self._env = child_environment(env, plan.drain_s)
+        self._env = child_environment(env, plan.drain_s, machine.cpus)
         self._status = status.NodeStatus(
             role=plan.role, manifest=self._manifest, cluster=self._cluster, session=secrets.token_hex(8), detail="starting"
         )
@@ -186,7 +186,7 @@ class Supervisor:
                 self._plan,
                 default_path=served.default_path,
                 max_body_mb=served.max_body_mb,
-                threads=max(1, min(4, self._machine.cpus)),
+                threads=proxy_threads(self._machine.cpus),
             )
         )
         self._children.append(self._door)

@@ -29,6 +29,9 @@ GENERATED = re.compile(
 )
 """Ids that a server makes up at random. Only this part of a text is left out: prefixes, and ids that the client chose, are compared."""
 
+CLOCK = re.compile(r"\[\d\d:\d\d:\d\d\]")
+"""The time of day that xgrammar writes into the messages of its errors."""
+
 HEADERS = {
     "date": "a clock",
     "content-length": "follows from the body, whose generated ids differ in length; the body itself is compared",
@@ -46,7 +49,7 @@ ROUTES = {
     "/": "the launcher introduces itself; vllm serve has no such route",
     "/health": "the launcher answers for the whole cluster, in JSON; vLLM's is empty and knows one engine",
     "/ready": "the launcher's; vllm serve has no such route",
-    "/metrics": "numbers of one process and its past, the product's warm-up included; metrics have tests of their own",
+    "/metrics": "numbers of one process and its past, the product's warm-up included: no two servers agree on them",
 }
 """Routes that the product answers on purpose in another way; no shape asks them."""
 
@@ -95,7 +98,7 @@ def comparable(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [comparable(item) for item in value]
     if isinstance(value, str):
-        return GENERATED.sub("<generated>", value)
+        return CLOCK.sub("<time>", GENERATED.sub("<generated>", value))
     return value
 
 

@@ -20,7 +20,7 @@ def test_it_is_a_config_builder() -> None:
 def test_on_cpus() -> None:
     built = build(use_cpu=True)
     assert (built["model"], built["served_model_name"]) == ("/models/demo", "demo")
-    assert (built["tp_size"], built["pp_size"], built["dtype"], built["device"]) == (1, 1, "bfloat16", "cpu")
+    assert (built["tp_size"], built["pp_size"], built["dtype"], built["device"]) == (1, 1, "float32", "cpu")
 
 
 def test_on_gpus() -> None:

@@ -1,20 +1,27 @@
 import pytest
 
-from ray_serve_cai.node.ray_environment import RAY_ENVIRONMENT, child_environment
+from ray_serve_cai.node.ray_environment import RAY_ENVIRONMENT, child_environment, proxy_threads
 
 
 def test_children_see_the_environment_without_the_token() -> None:
     env = {"PATH": "/bin", "RSCAI_TOKEN": "secret", "RAY_AUTH_TOKEN": "secret", "HF_TOKEN": "hf"}
-    child = child_environment(env, 60)
+    child = child_environment(env, 60, 2)
     assert "secret" not in child.values()
     assert (child["PATH"], child["HF_TOKEN"]) == ("/bin", "hf")
 
 
 @pytest.mark.parametrize("name", RAY_ENVIRONMENT)
 def test_what_holds_on_every_node_wins(name: str) -> None:
-    assert child_environment({name: "mine"}, 60)[name] == RAY_ENVIRONMENT[name]
+    assert child_environment({name: "mine"}, 60, 2)[name] == RAY_ENVIRONMENT[name]
 
 
 @pytest.mark.parametrize(("drain_s", "hard_stop"), [(0, "120"), (120, "120"), (500, "500")])
 def test_rays_proxy_lives_as_long_as_the_drain(drain_s: int, hard_stop: str) -> None:
-    assert child_environment({}, drain_s)["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == hard_stop
+    assert child_environment({}, drain_s, 2)["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == hard_stop
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (2, 1), (4, 2), (64, 4)])
+def test_a_proxy_takes_what_a_node_can_spare(cpus: int, threads: int) -> None:
+    assert proxy_threads(cpus) == threads
+    assert child_environment({}, 0, cpus)["RAY_SERVE_HAPROXY_NBTHREAD"] == str(threads)
+    assert child_environment({"RAY_SERVE_HAPROXY_NBTHREAD": "7"}, 0, cpus)["RAY_SERVE_HAPROXY_NBTHREAD"] == "7"
