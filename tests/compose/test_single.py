@@ -101,7 +101,8 @@ def test_bad_requests(ready: Node, client: openai.OpenAI) -> None:
 def test_health_and_plan_inside(ready: Node) -> None:
     assert ready.exec("ray-serve-cai", "health").stdout.startswith("ready")
     assert json.loads(ready.exec("ray-serve-cai", "status", "--json").stdout)["models"][0]["replicas"] == 1
-    assert json.loads(ready.exec("ray-serve-cai", "engines", "--json").stdout)[0]["installed"]
+    engines = {row["name"]: row for row in json.loads(ready.exec("ray-serve-cai", "engines", "--json").stdout)}
+    assert engines["vllm"]["installed"]
 
 
 def test_no_token_in_logs_or_processes(ready: Node) -> None:

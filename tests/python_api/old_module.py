@@ -56,14 +56,24 @@ class Seen(dict):  # type: ignore[type-arg]
         print(key, str(value)[:300], file=sys.stderr, flush=True)
 
 
+def ancestry(pid: str) -> list[str]:
+    """Names of a process and of those that started it."""
+    names = []
+    while pid != "0":
+        name, _, rest = (Path("/proc") / pid / "stat").read_text().rpartition(")")
+        names.append(name.partition("(")[2])
+        pid = rest.split()[1]
+    return names
+
+
 def who_knows_the_secret() -> dict[str, list[str]]:
-    """Log files that hold the token, and processes that have it in their environment."""
+    """Log files that hold the token, and processes, with their ancestors, that have it in their environment."""
     logs = subprocess.run(["grep", "-rlF", SECRET, "/tmp/ray"], capture_output=True, text=True, check=False).stdout.split()
     processes = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if SECRET.encode() in environ.read_bytes():
-                processes.append((environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            if SECRET.encode() in (folder / "environ").read_bytes():
+                processes.append(" < ".join(ancestry(folder.name)))
         except OSError:
             continue
     return {"logs": logs, "processes": processes, "here": [name for name, value in os.environ.items() if SECRET in value]}
