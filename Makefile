@@ -25,7 +25,7 @@ status: ## Show phase, models and nodes
 logs: ## Follow the logs of all nodes
 	@$(COMPOSE) logs --follow --tail 200
 
-image: ## Build the images (TARGETS="vllm-cpu")
+image: ## Build the images, or some (TARGETS="sglang-cpu")
 	@compose/docker-engine.sh && images/base.sh && images/build.sh $(TARGETS)
 
 locks: venv ## Resolve the images' dependency locks anew

@@ -20,9 +20,9 @@ timeout_s=${READY_TIMEOUT_S:-600} name=${MODEL_NAME:-} mount=""
 
 [[ $workers =~ ^[0-9]{1,3}$ ]] || fail 64 "WORKERS is '$workers'; use a whole number, for example WORKERS=2."
 [[ $port =~ ^[0-9]{1,5}$ ]] && [ "$port" -ge 1 ] && [ "$port" -le 65535 ] || fail 64 "PORT is '$port'; use 1 to 65535."
-[[ $engine =~ ^[a-z0-9_-]+$ ]] || fail 64 "ENGINE is '$engine'; use vllm."
+[[ $engine =~ ^[a-z0-9_-]+$ ]] || fail 64 "ENGINE is '$engine'; use vllm or sglang."
 image=ray-serve-cai:$engine-cpu
-grep -q "\"$engine-cpu\"" images/versions.json || fail 78 "ENGINE is '$engine', for which there is no CPU image; use ENGINE=vllm."
+grep -q "\"$engine-cpu\"" images/versions.json || fail 78 "ENGINE is '$engine', for which there is no CPU image; use ENGINE=vllm or ENGINE=sglang."
 
 # A directory of this machine is mounted into every container; anything else is a shipped name or a hub id.
 case $model in

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 say() { printf 'image: %s\n' "$*" >&2; }
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(vllm-cpu)
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(sed -n 's/^target "\(.*\)" {$/\1/p' images/docker-bake.hcl)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -18,6 +18,7 @@ from testcontainers.core.container import DockerContainer
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "ray-serve-cai:vllm-cpu"
+SGLANG = "ray-serve-cai:sglang-cpu"
 READY_S = 300
 testcontainers_config.ryuk_disabled = True  # no registry may be there to pull it from; every fixture cleans up after itself
 
@@ -80,10 +81,10 @@ class Api:
 
 
 class Node:
-    """One container of the image, started as `docker run` would; ``options`` are docker-py's for a container, ``tmpfs`` paths."""
+    """One container of an image, started as `docker run` would; ``options`` are docker-py's for a container, ``tmpfs`` paths."""
 
-    def __init__(self, *, tmpfs: tuple[str, ...] = (), **options: Any) -> None:
-        self._container = DockerContainer(IMAGE, **options).with_exposed_ports(8000)
+    def __init__(self, image: str = IMAGE, *, tmpfs: tuple[str, ...] = (), **options: Any) -> None:
+        self._container = DockerContainer(image, **options).with_exposed_ports(8000)
         for path in tmpfs:
             self._container.with_tmpfs_mount(path)
 
