@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+OURS = "rscai/"
+"""What all of them begin with."""
 ROLE = "rscai/role"
 """``head`` or ``worker``."""
 ENGINE_PREFIX = "rscai/engine."

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ray_serve_cai import config, logs, ray_session
+from ray_serve_cai import config, logs, ray_processes, ray_session
 from ray_serve_cai.config import ClusterConfig
 from ray_serve_cai.engines.registry import get_registry
 from ray_serve_cai.errors import ConfigError, EngineError, RayServeCaiError, ResourceError, UnavailableError, UsageError
@@ -36,18 +36,17 @@ POLL_S = 0.25
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 says that it succeeded, other exit codes follow sysexits.h."""
+    told = "\n".join(f"  {name:17} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m ray_serve_cai.launch_cluster",
-        description="Start, stop and look at a Ray cluster on this machine.",
+        description=f"Start, stop and look at a Ray cluster on this machine.\n\ncommands:\n{told}",
         epilog="example:\n  python -m ray_serve_cai.launch_cluster --config configs/local_cpu.yaml start",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, metavar="F", help="YAML file; its `cluster` section counts (default: no file)")
     parser.add_argument("--json", action="store_true", help="print an object for scripts")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what Ray prints")
-    parser.add_argument(
-        "command", choices=COMMANDS, help="; ".join(f"{name}: {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items())
-    )
+    parser.add_argument("command", choices=COMMANDS, help="one of the commands above")
     arguments = parser.parse_args(argv)
     logs.set_up("debug" if arguments.verbose else "warning", "launch_cluster")
     try:
@@ -86,15 +85,15 @@ def start(arguments: argparse.Namespace) -> dict[str, Any]:
             raise UnavailableError(f"Ray does not listen at {address} after {START_S} s; look into /tmp/ray/session_latest/logs.")
         time.sleep(POLL_S)
     dashboard = {"dashboard": f"http://127.0.0.1:{given.dashboard.port}"} if given.dashboard.enabled else {}
-    return {"status": "running", "address": address, **dashboard, "next": f"RAY_ADDRESS={address} RAY_AUTH_MODE=token"}
+    return {"status": "running", "address": address, **dashboard, "next": f"export RAY_ADDRESS={address} RAY_AUTH_MODE=token"}
 
 
 def stop(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Stop Ray on this machine, and return when it is gone."""
+    """Stop the cluster that was started here last, and return when it is gone; other clusters, and containers, run on."""
     address = ray_session.latest_cluster(os.environ)
     if address is None or not ray_session.listens(address):
         return {"status": "not running"}
-    _run(["ray", "stop", "--grace-period", str(STOP_GRACE_S)], dict(os.environ), START_S, shown=arguments.verbose)
+    ray_processes.end(address, STOP_GRACE_S)
     if ray_session.listens(address):
         raise EngineError(f"Ray still listens at {address}; it may be another user's, or another machine's: stop it there.")
     return {"status": "stopped", "address": address}
@@ -164,12 +163,14 @@ def _running() -> str:
 
 
 def _run(line: Sequence[str], env: Mapping[str, str], timeout_s: float | None, *, shown: bool) -> None:
-    """Run one of Ray's commands to its end.
+    """Run one of Ray's commands, of the Python that runs this, to its end.
 
     Raises:
         EngineError: it failed; with the last thing it said.
         UnavailableError: it did not end in time.
     """
+    beside = Path(sys.executable).parent / line[0]
+    line = [str(beside) if beside.exists() else line[0], *line[1:]]
     try:
         done = subprocess.run(
             line,
@@ -183,10 +184,10 @@ def _run(line: Sequence[str], env: Mapping[str, str], timeout_s: float | None, *
     except FileNotFoundError as error:
         raise EngineError(f"{line[0]} is not installed here; pip install ray-serve-cai brings it.") from error
     except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"{' '.join(line[:2])} did not end within {timeout_s:.0f} s.") from error
+        raise UnavailableError(f"{Path(line[0]).name} {line[1]} did not end within {timeout_s:.0f} s.") from error
     if done.returncode:
         said = [text for text in (done.stdout or "").splitlines() if text.strip()]
-        raise EngineError(f"{' '.join(line[:2])} failed with exit code {done.returncode}: {' '.join(said[-3:])[:600]}")
+        raise EngineError(f"{Path(line[0]).name} {line[1]} failed with exit code {done.returncode}: {' '.join(said[-3:])[:600]}")
 
 
 if __name__ == "__main__":

@@ -103,10 +103,14 @@ class RayBackend:
         """Everything that can be known to be wrong before anything is started."""
         if not isinstance(given, Mapping):
             raise ConfigError(f"the configuration is {type(given).__name__}; use a mapping, for example {{'model': 'demo'}}.")
-        registry, user = get_registry(), user_config.parse(given)
+        if engine is not None and not isinstance(engine, str):
+            raise ConfigError(f"engine is {engine!r}; use the name of a registered engine, for example vllm.")
+        registry, user, nodes = get_registry(), user_config.parse(given), direct.nodes()
         info = registry.get(engine or user.engine or self._default_engine)
-        source = sources.resolve(user.model_source)
+        direct.installed_somewhere(info, nodes)
+        source = user.model_source
         if info.weights:
+            source = sources.resolve(source)
             token = {"HF_TOKEN": user.hf_token.get_secret_value()} if user.hf_token else {}
             sources.check(user.model_source, dict(os.environ) | token)
         use_cpu = not direct.has_gpus() if user.use_cpu is None else user.use_cpu
@@ -116,7 +120,7 @@ class RayBackend:
         if not valid:
             raise ConfigError(str(message))
         config = of_arguments(info, builder.build_config(complete), ranks=user.ranks, use_cpu=use_cpu, replicas=user.num_replicas)
-        return direct.placed(config, direct.nodes()), user.port
+        return direct.placed(config, nodes), user.port
 
     async def wait_for_ready(self, port: int | None = None, timeout: float = 300) -> dict[str, Any]:
         """Wait until the model answers over HTTP.
@@ -126,7 +130,8 @@ class RayBackend:
             timeout: seconds.
 
         Returns:
-            ``ready`` and ``elapsed_time`` in seconds; where it is not ready, also ``error`` and ``last_error``, what was seen last.
+            ``ready`` and ``elapsed_time`` in seconds; where it is not ready, also ``error`` (``timeout``), ``message`` and
+            ``last_error``, what was seen last.
         """
         started = time.monotonic()
         url = f"http://127.0.0.1:{port or self._port}/health"
@@ -142,7 +147,8 @@ class RayBackend:
                     seen = f"{url}: {type(error).__name__}"
                 elapsed = round(time.monotonic() - started, 1)
                 if elapsed > timeout:
-                    return {"ready": False, "elapsed_time": elapsed, "error": "timeout", "last_error": seen}
+                    message = f"not ready after {elapsed:.0f} s; last seen: {seen}."
+                    return {"ready": False, "elapsed_time": elapsed, "error": "timeout", "message": message, "last_error": seen}
                 await asyncio.sleep(POLL_S)
 
     async def stop_model(self) -> dict[str, Any]:

@@ -63,12 +63,13 @@ def disconnect() -> None:
 
 
 def _join(where: str) -> Mode:
-    if "ray" not in sys.modules:  # Ray reads the mode when it is imported
+    loaded = "ray" in sys.modules
+    if not loaded:  # Ray reads the mode when it is imported
         use_own_token(os.environ, where, machine.inspect())
     import ray
 
     # Ray turns token authentication on by itself for the cluster that it finds, and never for one that it is told.
-    found = where == latest_cluster(os.environ) and os.environ.get("RAY_ADDRESS", "").strip() in ("", "auto", where)
+    found = loaded and where == latest_cluster(os.environ) and os.environ.get("RAY_ADDRESS", "").strip() in ("", "auto", where)
     try:
         ray.init(address="auto" if found else where, namespace="ray-serve-cai", log_to_driver=False, logging_level="warning")
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
@@ -82,6 +83,8 @@ def _join(where: str) -> Mode:
 
 def _start() -> Mode:
     """Start Ray on this machine, with this machine's engines as labels and token authentication."""
+    if "ray" not in sys.modules and not os.environ.get("RAY_AUTH_MODE"):  # Ray would make a token file that everybody can read
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(ensure_token())}
     import ray
 
     here = machine.inspect()

@@ -13,7 +13,7 @@ from ray_serve_cai.errors import ModelNotFoundError, UnavailableError
 SHIPPED = Path("/opt/ray-serve-cai/models")
 HUB = "https://huggingface.co"
 HUB_TIMEOUT_S = 15
-_FIX = "use MODEL=demo (needs no download), a local path, or an id of https://huggingface.co/models"
+_FIX = "use a local path, an id of https://huggingface.co/models, or demo, which is in the images"
 
 
 def resolve(source: str, shipped: Path = SHIPPED) -> str:
@@ -63,7 +63,7 @@ def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise UnavailableError(
             f"model {source!r} is not on this node and the hub {hub} is not reachable ({error}); "
-            "use MODEL=demo (needs no download) or a local path."
+            "use a local path, or the model demo, which is in the images and needs no download."
         ) from error
     if answer.status_code in (401, 403):
         raise ModelNotFoundError(f"the hub refuses model {source!r} ({answer.status_code}); check the id, and set HF_TOKEN if it is gated.")

@@ -48,7 +48,7 @@ def _engine_config(model: ModelConfig, max_ongoing_requests: int, default_engine
     registry = get_registry()
     info = registry.get(model.engine or default_engine)
     builder = registry.config_builder(info.name)
-    source = resolve(model.source)
+    source = resolve(model.source) if info.weights else model.source
     use_cpu = (device if model.device == "auto" else model.device) == "cpu"
     user = user_config.of_model(model, source, use_cpu=use_cpu)
     valid, message = builder.validate_config(user)

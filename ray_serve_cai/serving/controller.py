@@ -35,6 +35,8 @@ POLL_S = 0.5
 CALM_POLL_S = 2.0
 DASHBOARD_TIMEOUT_S = 60
 PROGRESS_S = 30
+UNREADABLE_S = 10
+LOST_S = 40
 STAGES = ("loading weights", "warming up")
 
 
@@ -121,17 +123,32 @@ class Watch:
         """Watch for ever.
 
         Raises:
-            RayServeCaiError: every model failed before all of them were ever ready.
+            RayServeCaiError: every model failed before all of them were ever ready, or Ray is gone.
         """
+        readable = time.monotonic()
         while True:
             try:
                 applications = client.get_serve_details()["applications"]
             except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
-                logger.warning("Serve's state cannot be read: %s", error)
+                self.cannot_look(time.monotonic() - readable, error)
                 time.sleep(CALM_POLL_S)
                 continue
+            readable = time.monotonic()
             self.look(applications)
             time.sleep(CALM_POLL_S if self._state.phase == "ready" else POLL_S)
+
+    def cannot_look(self, for_s: float, error: Exception) -> None:
+        """What it means that Serve's state cannot be read for so many seconds.
+
+        Raises:
+            UnavailableError: it lasts; whoever restarts this node starts Ray anew.
+        """
+        if for_s > LOST_S:
+            raise UnavailableError(f"Ray on this node does not answer for {LOST_S} s; the node leaves, to be started anew ({error}).")
+        if for_s > UNREADABLE_S:
+            models = tuple(replace(model, ready=False, state="unknown") for model in self._state.models)
+            self._answered.clear()
+            self.say("degraded", "Ray on this node does not answer", models=models)
 
     def look(self, applications: Mapping[str, Any]) -> None:
         """One look at Serve's applications, as its REST API gives them."""

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ray_serve_cai import labels
 from ray_serve_cai.engines import report
+from ray_serve_cai.engines.base import EngineInfo
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.registry import deployment_factory
 from ray_serve_cai.engines.report import last_line
@@ -25,6 +26,7 @@ from ray_serve_cai.errors import ConfigError, EngineError, ResourceError, Unavai
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.25
+PROGRESS_S = 30
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -77,9 +79,11 @@ def has_gpus() -> bool:
 
 
 def engines_by_label(alive: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    """Engines that the nodes' labels name, None where no node has such a label. Pure."""
-    named = {label for node in alive for label in node.get("Labels", {}) if label.startswith(labels.ENGINE_PREFIX)}
-    return sorted(label.removeprefix(labels.ENGINE_PREFIX) for label in named) or None
+    """Engines that the nodes' labels name, None where no node has labels of ours. Pure."""
+    named = {label for node in alive for label in node.get("Labels", {})}
+    if not any(label.startswith(labels.OURS) for label in named):
+        return None
+    return sorted(label.removeprefix(labels.ENGINE_PREFIX) for label in named if label.startswith(labels.ENGINE_PREFIX))
 
 
 def placed(config: EngineConfig, alive: Sequence[Mapping[str, Any]]) -> EngineConfig:
@@ -87,23 +91,38 @@ def placed(config: EngineConfig, alive: Sequence[Mapping[str, Any]]) -> EngineCo
 
     Raises:
         ConfigError: no node has the engine.
-        ResourceError: no node has the CPUs and GPUs that a replica asks for.
+        ResourceError: the cluster has no room for a replica, or for so many.
     """
-    there = engines_by_label(alive)
-    labelled = there is not None and bool(config.info.distribution)
-    if labelled and there is not None and config.engine not in there:
-        raise ConfigError(
-            f"engine {config.engine!r} is installed on no node; installed: {', '.join(there)}. "
-            f"Use an image that has it, or: {config.info.install}."
-        )
     wanted = {"CPU": config.cpus, "GPU": float(config.gpus)}
-    if not any(all(node["Resources"].get(name, 0) >= number for name, number in wanted.items()) for node in alive):
+    room = [min(int(node["Resources"].get(name, 0) // number) for name, number in wanted.items() if number) for node in alive]
+    if not any(room):
         best = {name: max((node["Resources"].get(name, 0) for node in alive), default=0) for name in wanted}
         raise ResourceError(
             f"a replica of {config.name!r} wants {config.cpus:g} CPUs and {config.gpus} GPUs on one node, "
             f"and no node has them (at most {best['CPU']:g} and {best['GPU']:g}); set use_cpu: true, or a smaller tensor_parallel_size."
         )
-    return config.model_copy(update={"labelled": labelled})
+    if sum(room) < config.replicas:
+        raise ResourceError(
+            f"{config.replicas} replicas of {config.name!r} want {config.cpus:g} CPUs and {config.gpus} GPUs each, "
+            f"and the cluster has room for {sum(room)}; use num_replicas: {sum(room)}, or add nodes."
+        )
+    return config.model_copy(update={"labelled": installed_somewhere(config.info, alive)})
+
+
+def installed_somewhere(info: EngineInfo, alive: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether labels name nodes with the engine; False where no node has such labels, as in a cluster that is not of our images. Pure.
+
+    Raises:
+        ConfigError: nodes have labels, and none has the engine.
+    """
+    there = engines_by_label(alive)
+    if there is None or not info.distribution:
+        return False
+    if info.name not in there:
+        known = ", ".join(there) or "none"
+        fix = f"use an image that has it, or: {info.install}"
+        raise ConfigError(f"engine {info.name!r} is installed on no node; installed: {known}; {fix}.")
+    return True
 
 
 @_typed
@@ -145,12 +164,12 @@ def deploy(application: str, config: EngineConfig, progress: Callable[[str], Non
     report.write(config.name, report.StartReport())
     made = deployment_factory(config.info).create_deployment(config)
     serve.run_many([serve.RunTarget(made, name=application, route_prefix="/")], wait_for_applications_running=False)
-    phase = ""
+    phase, spoke = "", time.monotonic()
     while True:
         said, seen = report.read(config.name), status(application)
-        if said.phase != phase:
-            phase = said.phase
-            progress(phase)
+        if said.phase != phase or time.monotonic() - spoke > PROGRESS_S:
+            phase, spoke = said.phase, time.monotonic()
+            progress(phase or "waiting for a replica to be placed")
         error = said.as_error()
         if error is None and seen is not None and seen.status == "DEPLOY_FAILED":
             error = EngineError(f"model {config.name!r} did not start: {last_line(seen.message)[:600]}")

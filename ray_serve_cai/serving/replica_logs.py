@@ -19,23 +19,26 @@ def read(application: str, tail: int) -> list[str]:
     Raises:
         UnavailableError: Ray's dashboard does not answer.
     """
+    import ray
     from ray.util.state import list_actors
     from ray.util.state.exception import RayStateApiException
 
+    address = ray.get_runtime_context().gcs_address  # others' clusters may be visible from here
+
     name = f"ServeReplica:{application}:"
     try:
-        found = [actor for actor in list_actors(limit=10_000, detail=True) if actor.class_name.startswith(name)]
+        found = [actor for actor in list_actors(address, limit=10_000, detail=True) if actor.class_name.startswith(name)]
         alive = [actor for actor in found if actor.state == "ALIVE"]
-        streams = [_log(actor.actor_id, suffix, tail) for actor in alive or found for suffix in ("out", "err")]
+        streams = [_log(address, actor.actor_id, suffix, tail) for actor in alive or found for suffix in ("out", "err")]
     except (RayStateApiException, OSError) as error:
         raise UnavailableError(f"logs cannot be read, since Ray's dashboard does not answer: {error}") from error
     return merged(streams)[-tail:] if tail > 0 else []
 
 
-def _log(actor_id: str, suffix: str, tail: int) -> list[str]:
+def _log(address: str, actor_id: str, suffix: str, tail: int) -> list[str]:
     from ray.util.state import get_log
 
-    text = "".join(get_log(actor_id=actor_id, suffix=suffix, tail=tail, errors="replace", filter_ansi_code=True))
+    text = "".join(get_log(address, actor_id=actor_id, suffix=suffix, tail=tail, errors="replace", filter_ansi_code=True))
     return [line for line in text.splitlines() if line.strip() and not line.startswith(_MARKS)]
 
 

@@ -26,7 +26,8 @@ LAYERS = {
     "node": {"errors", "labels", "sources", "state", "cgroup"},
     "ray_session": {"node", "engines", "errors"},
     "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
-    "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session"},
+    "ray_processes": set(),
+    "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes"},
     "cli": {"node", "serving", "engines", "config", "errors", "state", "logs"},
 }
 HEAVY = {"ray", "vllm", "sglang", "torch"}

@@ -141,7 +141,7 @@ async def test_the_engine(
 async def test_an_engine_that_no_node_has(cluster: Cluster, model: dict[str, Any]) -> None:
     started = await RayBackend("sglang").start_model(model)
     assert (started["started"], started["error"]) == (False, "ConfigError")
-    assert started["message"].startswith("engine 'sglang' is installed on no node; installed: vllm.")
+    assert started["message"].startswith("engine 'sglang' is installed on no node; installed: vllm;")
     assert "deploy" not in cluster.done
 
 

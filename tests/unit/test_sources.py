@@ -155,8 +155,8 @@ def test_a_model_of_the_hub(shipped: Path, hub: Hub, env: dict[str, str]) -> Non
     [
         (401, ModelNotFoundError, ["'org/model'", "401", "HF_TOKEN"]),
         (403, ModelNotFoundError, ["'org/model'", "403", "HF_TOKEN"]),
-        (404, ModelNotFoundError, ["has no model 'org/model'", "MODEL=demo", "local path"]),
-        (503, UnavailableError, ["answered 503", "'org/model'", "try again later", "MODEL=demo"]),
+        (404, ModelNotFoundError, ["has no model 'org/model'", "demo, which is in the images", "local path"]),
+        (503, UnavailableError, ["answered 503", "'org/model'", "try again later", "demo, which is in the images"]),
     ],
 )
 def test_what_the_hub_refuses(shipped: Path, hub: Hub, env: dict[str, str], status: int, error: type[Exception], parts: list[str]) -> None:
@@ -171,7 +171,7 @@ def test_a_hub_out_of_reach(shipped: Path, env: dict[str, str], free_port: int) 
     env["HF_ENDPOINT"] = f"http://127.0.0.1:{free_port}/"
     with pytest.raises(UnavailableError) as caught:
         sources.check("org/model", env, shipped)
-    for part in ("'org/model'", f"http://127.0.0.1:{free_port} is not reachable", "MODEL=demo", "local path"):
+    for part in ("'org/model'", f"http://127.0.0.1:{free_port} is not reachable", "the model demo, which is in the images", "local path"):
         assert part in str(caught.value)
 
 
@@ -188,6 +188,6 @@ def test_a_token_with_a_line_end_is_used_without_it(shipped: Path, hub: Hub, env
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
 def test_offline(shipped: Path, hub: Hub, env: dict[str, str], value: str) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"'org/model' is not in the cache and HF_HUB_OFFLINE is set; use MODEL=demo"):
+    with pytest.raises(ModelNotFoundError, match=r"'org/model' is not in the cache and HF_HUB_OFFLINE is set; use a local path"):
         sources.check("org/model", env | {"HF_HUB_OFFLINE": value}, shipped)
     assert hub.seen == []

@@ -11,7 +11,7 @@ from ray_serve_cai import config, state
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.registry import VLLM
 from ray_serve_cai.engines.report import StartReport
-from ray_serve_cai.errors import EngineError, ResourceError
+from ray_serve_cai.errors import EngineError, ResourceError, UnavailableError
 from ray_serve_cai.serving import controller
 from ray_serve_cai.serving.controller import ServeSettings, Watch
 from ray_serve_cai.state import ModelState, NodeState
@@ -219,3 +219,19 @@ def test_a_lost_node_is_logged(cluster: Cluster, caplog: pytest.LogCaptureFixtur
     cluster.nodes = cluster.nodes[:1]
     watch.look({"a": application("RUNNING")})
     assert "nodes alive: 1, were 2" in caplog.text
+
+
+def test_a_short_silence_of_ray_changes_nothing_and_a_long_one_ends_the_node(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    settings = controller.ServeSettings("10.0.0.5:6379", 1, 8001, 8265, file)
+    engine = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={})
+    given = config.parse({"models": [{"source": "demo"}]}, "my.yaml")
+    watch = controller.Watch(given, [engine], settings)
+    watch.say("ready", "every model answers", models=(ModelState("demo", "vllm", ready=True, state="ready"),), was_ready=True)
+    watch.cannot_look(1, OSError("refused"))
+    assert state.read(file).ready
+    watch.cannot_look(controller.UNREADABLE_S + 1, OSError("refused"))
+    seen = state.read(file)
+    assert (seen.phase, seen.ready, seen.routable) == ("degraded", False, False)
+    with pytest.raises(UnavailableError, match="Ray on this node does not answer"):
+        watch.cannot_look(controller.LOST_S + 1, OSError("refused"))

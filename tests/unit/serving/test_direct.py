@@ -27,7 +27,7 @@ def node(cpus: float = 4, gpus: float = 0, **labels: str) -> dict[str, Any]:
     [
         ([], None),
         ([node(), {"Resources": {}}], None),
-        ([node(**{"rscai/role": "head"})], None),
+        ([node(**{"rscai/role": "head"})], []),
         ([node(**{"rscai/engine.vllm": "true"}), node(**{"rscai/engine.echo": "true"} | LABEL)], ["echo", "vllm"]),
     ],
 )
@@ -40,11 +40,18 @@ def test_labels_are_asked_for_where_nodes_have_them(labels: dict[str, str], labe
     assert direct.placed(CONFIG, [node(**labels)]) == CONFIG.model_copy(update={"labelled": labelled})
 
 
+@pytest.mark.parametrize(("nodes", "room"), [([node(3)], 2), ([node(1), node(2)], 2), ([node(2, 1)], 2)])
+def test_more_replicas_than_there_is_room_for(nodes: list[dict[str, Any]], room: int) -> None:
+    config = CONFIG.model_copy(update={"cpus": 1.0, "replicas": room + 2})
+    with pytest.raises(ResourceError, match=f"{room + 2} replicas of .* want 1 CPUs and 0 GPUs each, .* has room for \\d+; use num_replicas"):
+        direct.placed(config, nodes)
+
+
 def test_an_engine_that_no_node_has() -> None:
     config = CONFIG.model_copy(update={"info": replace(VLLM, name="echo", install="pip install echo")})
     with pytest.raises(ConfigError) as caught:
         direct.placed(config, [node(**LABEL)])
-    assert str(caught.value) == "engine 'echo' is installed on no node; installed: vllm. Use an image that has it, or: pip install echo."
+    assert str(caught.value) == "engine 'echo' is installed on no node; installed: vllm; use an image that has it, or: pip install echo."
 
 
 @pytest.mark.parametrize(
