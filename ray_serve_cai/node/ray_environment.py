@@ -18,7 +18,7 @@ RAY_ENVIRONMENT = {
 """HAProxy as ingress, the engine on the replica's main loop, no usage statistics, a dead node noticed within seconds.
 
 Ray gives its workers the niceness 15, so that batch work does not disturb a machine's user. Here a worker is a replica, and what
-competes with it is its own clients' proxy: on two full cores, niceness 0 gave 9 % more tokens per second (docs/benchmarks.md).
+competes with it is its own clients' proxy: on two full cores, niceness 0 gave 9 % more tokens per second (docs/decisions/0003).
 A stopping replica stays for 30 s unless told otherwise, for load balancers to forget it; the only ones here are Serve's own
 HAProxies, which are told at once. Streams that run may still take the replica's whole grace.
 """
@@ -27,7 +27,7 @@ HAProxies, which are told at once. Streams that run may still take the replica's
 def proxy_threads(cpus: int) -> int:
     """Threads for one HAProxy: what a node can spare.
 
-    On two full cores one thread instead of Ray's four gave 11 % more tokens per second (docs/benchmarks.md).
+    On two full cores one thread instead of Ray's four gave 11 % more tokens per second (docs/decisions/0003).
     """
     return max(1, min(4, cpus // 2))
 
