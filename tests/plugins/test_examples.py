@@ -25,6 +25,6 @@ def test_the_engine_is_chosen_by_parameter_configuration_or_default() -> None:
     assert lines[0] == "sglang: not installed"
     assert lines[1].startswith("vllm: 0.")
     assert lines[2:4] == ["by parameter: vllm", "by configuration: vllm"]
-    assert lines[4].startswith("by nothing, so the backend's default: engine 'sglang' is installed on no node; installed: vllm.")
+    assert lines[4].startswith("by nothing, so the backend's default: engine 'sglang' is installed on no node; installed: vllm;")
     assert lines[5].startswith("by a name that nobody has: engine is 'vlm', which is not registered; did you mean vllm?")
     assert len(lines) == 6
