@@ -21,6 +21,8 @@ from typing import Any
 IMAGES = Path(__file__).resolve().parent
 ROOT = IMAGES.parent
 BAKE = IMAGES / "docker-bake.hcl"
+
+
 def bake(versions: dict[str, Any], package_version: str) -> str:
     """docker-bake.hcl: one target per image, with the labels that carry versions."""
     images = versions["images"]

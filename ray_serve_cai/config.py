@@ -1,4 +1,7 @@
-"""YAML or environment -> ``Config``: which models are served, how, and behind what. Unknown keys are errors."""
+"""YAML or environment -> ``Config``: which models are served, how, and behind what. Unknown keys are errors.
+
+Longer than most modules: every section of the file stands here, beside the one way in which their errors are told.
+"""
 
 from __future__ import annotations
 

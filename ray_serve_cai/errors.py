@@ -18,6 +18,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+LINE_CHARACTERS = 600
+
+
+def one_line(error: BaseException) -> str:
+    """What somebody else's exception says, in one line of bearable length."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= LINE_CHARACTERS else line[: LINE_CHARACTERS - 3] + "..."
+
 
 class RayServeCaiError(Exception):
     """Base of all errors that the package raises on purpose; ``str()`` is one readable line."""

@@ -113,7 +113,7 @@ class RayBackend:
             source = sources.resolve(source)
             token = {"HF_TOKEN": user.hf_token.get_secret_value()} if user.hf_token else {}
             sources.check(user.model_source, dict(os.environ) | token)
-        use_cpu = not direct.has_gpus() if user.use_cpu is None else user.use_cpu
+        use_cpu = not direct.has_gpus(nodes) if user.use_cpu is None else user.use_cpu
         builder = registry.config_builder(info.name)
         complete = dict(given) | {"model": user.model, "model_source": source, "use_cpu": use_cpu}
         valid, message = builder.validate_config(complete)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from ray_serve_cai.engines.base import EngineInfo
-from ray_serve_cai.errors import ConfigError
+from ray_serve_cai.errors import ConfigError, EngineError, one_line
 
 
 class EngineConfig(BaseModel):
@@ -74,3 +74,9 @@ def of_arguments(info: EngineInfo, arguments: Mapping[str, Any], *, ranks: int, 
         hf_token=SecretStr(token) if isinstance(token, str) else token,
         **more,
     )
+
+
+def start_error(product: str, config: EngineConfig, error: Exception) -> ConfigError | EngineError:
+    """An engine's own exception, as it started, in a typed line; ``product`` is the engine as people write it."""
+    kind = ConfigError if isinstance(error, ValueError) else EngineError
+    return kind(f"{product} did not start model {config.name!r} from {config.model}: {one_line(error)}")

@@ -17,7 +17,7 @@ from ray_serve_cai.engines.base import ASGIApp
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.memory import check_memory
 from ray_serve_cai.engines.registry import engine_class
-from ray_serve_cai.errors import EngineError, RayServeCaiError
+from ray_serve_cai.errors import EngineError, RayServeCaiError, one_line
 
 logger = logging.getLogger("ray.serve")
 
@@ -104,7 +104,7 @@ def actor_options(config: EngineConfig) -> dict[str, Any]:
 
 
 def _unforeseen(error: Exception, model: str) -> EngineError:
-    return EngineError(f"model {model!r} did not start: {type(error).__name__}: {' '.join(str(error).split())[:600]}")
+    return EngineError(f"model {model!r} did not start: {type(error).__name__}: {one_line(error)}")
 
 
 async def warm_up(app: ASGIApp, model: str, api_key: str | list[str] | None = None) -> None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from ray_serve_cai.engines import arguments
 from ray_serve_cai.engines.base import ASGIApp, Message, Receive, Report, Scope, Send
-from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig, start_error
 from ray_serve_cai.engines.middleware import respond
-from ray_serve_cai.errors import ConfigError, EngineError
+from ray_serve_cai.errors import ConfigError, EngineError, one_line
 
 if TYPE_CHECKING:
     from sglang.srt.entrypoints.engine import Engine
@@ -55,7 +55,7 @@ class SGLangEngine:
         try:
             engine = Engine(server_args=parsed)
         except (ValueError, RuntimeError, OSError, EOFError) as error:
-            raise _explained(error, self._config) from error
+            raise start_error("SGLang", self._config, error) from error
         self._engine = engine
         self._stack.callback(engine.shutdown)
         http_server.set_global_state(
@@ -113,7 +113,7 @@ def server_arguments(config: EngineConfig) -> ServerArgs:
     try:
         return ServerArgs.from_cli_args(parsed)
     except (ValueError, AssertionError) as error:
-        raise ConfigError(f"models[{config.name}].engine_args: {' '.join(str(error).split())[:600]}.") from error
+        raise ConfigError(f"models[{config.name}].engine_args: {one_line(error)}.") from error
 
 
 def known_models_only(app: ASGIApp, names: Callable[[], set[str]]) -> ASGIApp:
@@ -156,8 +156,3 @@ def _model(body: bytes) -> str | None:
         return None
     model = document.get("model") if isinstance(document, dict) else None
     return model if isinstance(model, str) else None
-
-
-def _explained(error: Exception, config: EngineConfig) -> ConfigError | EngineError:
-    kind = ConfigError if isinstance(error, ValueError) else EngineError
-    return kind(f"SGLang did not start model {config.name!r} from {config.model}: {' '.join(str(error).split())[:600]}")

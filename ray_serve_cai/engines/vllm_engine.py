@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray_serve_cai.engines import arguments
 from ray_serve_cai.engines.base import ASGIApp, Report
-from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig, start_error
 from ray_serve_cai.engines.vllm_config import VLLMDeploymentFactory
-from ray_serve_cai.errors import ConfigError, EngineError, RayServeCaiError
+from ray_serve_cai.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -61,7 +61,7 @@ class VLLMEngine:
         try:
             client = await self._stack.enter_async_context(build_async_engine_client(parsed))
         except (ValueError, RuntimeError, OSError) as error:
-            raise _explained(error, self._config) from error
+            raise start_error("vLLM", self._config, error) from error
         tasks = await client.get_supported_tasks()
         app = build_app(parsed, tasks, client.model_config)
         await init_app_state(client, app.state, parsed, tasks)
@@ -107,10 +107,3 @@ def server_arguments(config: EngineConfig) -> Namespace:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"models[{config.name}].engine_args: {error}.") from error
     return parsed
-
-
-def _explained(error: Exception, config: EngineConfig) -> RayServeCaiError:
-    line = " ".join(str(error).split())
-    line = line if len(line) <= 600 else line[:597] + "..."
-    kind = ConfigError if isinstance(error, ValueError) else EngineError
-    return kind(f"vLLM did not start model {config.name!r} from {config.model}: {line}")

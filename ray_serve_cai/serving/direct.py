@@ -7,7 +7,6 @@ connection of its own. Every function blocks, and needs ``ray.init`` to have bee
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +20,7 @@ from ray_serve_cai.engines.base import EngineInfo
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.registry import deployment_factory
 from ray_serve_cai.engines.report import last_line
-from ray_serve_cai.errors import ConfigError, EngineError, ResourceError, UnavailableError
-
-logger = logging.getLogger(__name__)
+from ray_serve_cai.errors import ConfigError, EngineError, ResourceError, UnavailableError, one_line
 
 POLL_S = 0.25
 PROGRESS_S = 30
@@ -42,7 +39,7 @@ def _typed(function: Callable[Given, Result]) -> Callable[Given, Result]:
         try:
             return function(*arguments, **named)
         except (RayError, RayServeException, RuntimeError, TimeoutError, ConnectionError) as error:
-            raise UnavailableError(f"Ray Serve: {type(error).__name__}: {' '.join(str(error).split())[:600]}") from error
+            raise UnavailableError(f"Ray Serve: {type(error).__name__}: {one_line(error)}") from error
 
     return typed
 
@@ -73,9 +70,9 @@ def nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def has_gpus() -> bool:
-    """Whether any node offers GPUs."""
-    return any(node["Resources"].get("GPU", 0) > 0 for node in nodes())
+def has_gpus(alive: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any node offers GPUs. Pure."""
+    return any(node["Resources"].get("GPU", 0) > 0 for node in alive)
 
 
 def engines_by_label(alive: Sequence[Mapping[str, Any]]) -> list[str] | None:

@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from ray_serve_cai.engines.base import ASGIApp, LLMEngineProtocol, Receive, Scope, Send
-from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig, start_error
 from ray_serve_cai.engines.middleware import respond
 from ray_serve_cai.engines.registry import SGLANG
-from ray_serve_cai.engines.sglang_engine import SGLangEngine, _explained, known_models_only
+from ray_serve_cai.engines.sglang_engine import SGLangEngine, known_models_only
 from ray_serve_cai.errors import ConfigError, EngineError
 
 CONFIG = EngineConfig(info=SGLANG, name="demo", model="/models/demo", arguments={})
@@ -32,10 +32,10 @@ async def test_an_engine_that_has_not_started() -> None:
 
 @pytest.mark.parametrize(("error", "kind"), [(ValueError("a\n  b"), ConfigError), (RuntimeError("a\nb"), EngineError)])
 def test_sglangs_own_error_becomes_one_line(error: Exception, kind: type[Exception]) -> None:
-    explained = _explained(error, CONFIG)
+    explained = start_error("SGLang", CONFIG, error)
     assert type(explained) is kind
     assert str(explained) == "SGLang did not start model 'demo' from /models/demo: a b"
-    assert len(str(_explained(RuntimeError("x" * 5000), CONFIG))) < 700
+    assert len(str(start_error("SGLang", CONFIG, RuntimeError("x" * 5000)))) < 700
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

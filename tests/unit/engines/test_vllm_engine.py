@@ -1,9 +1,9 @@
 import pytest
 
 from ray_serve_cai.engines.base import LLMEngineProtocol
-from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.engine_config import EngineConfig, start_error
 from ray_serve_cai.engines.registry import VLLM
-from ray_serve_cai.engines.vllm_engine import VLLMEngine, _explained
+from ray_serve_cai.engines.vllm_engine import VLLMEngine
 from ray_serve_cai.errors import ConfigError, EngineError
 
 CONFIG = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={})
@@ -26,10 +26,10 @@ async def test_an_engine_that_has_not_started() -> None:
 
 @pytest.mark.parametrize(("error", "kind"), [(ValueError("a\n  b"), ConfigError), (RuntimeError("a\nb"), EngineError)])
 def test_vllms_own_error_becomes_one_line(error: Exception, kind: type[Exception]) -> None:
-    explained = _explained(error, CONFIG)
+    explained = start_error("vLLM", CONFIG, error)
     assert type(explained) is kind
     assert str(explained) == "vLLM did not start model 'demo' from /models/demo: a b"
 
 
 def test_a_long_error_is_cut() -> None:
-    assert len(str(_explained(RuntimeError("x" * 5000), CONFIG))) < 700
+    assert len(str(start_error("vLLM", CONFIG, RuntimeError("x" * 5000)))) < 700

@@ -172,7 +172,7 @@ def test_serve_that_runs_already_is_taken_at_its_port(monkeypatch: pytest.Monkey
 def test_rays_nodes_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True} | node(4), {"Alive": False} | node(4, 1)])
     assert len(direct.nodes()) == 1
-    assert not direct.has_gpus()
+    assert not direct.has_gpus(direct.nodes())
 
 
 def test_an_error_of_serve_is_one_typed_line(monkeypatch: pytest.MonkeyPatch) -> None:
