@@ -106,6 +106,7 @@ def node(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from ray_serve_cai import config, logs
+    from ray_serve_cai.engines import registry
     from ray_serve_cai.node import discovery, machine, manifest
     from ray_serve_cai.node.supervisor import Served, Supervisor
     from ray_serve_cai.serving import app
@@ -118,10 +119,11 @@ def node(arguments: argparse.Namespace) -> int:
     if planned.role != "worker":
         contents, given = manifest.read(), config.from_environment(os.environ)
         engines = app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
+        for engine in engines if planned.role == "single" else []:  # no other node can join it
+            registry.check_installed(engine.info)
         served = Served(
             models=tuple(ModelState(engine.name, engine.engine) for engine in engines),
             sources=tuple(model.source for model, engine in zip(given.models, engines, strict=True) if engine.info.weights),
-            default_path=app.models_path(given.models[0]),
             max_body_mb=given.server.max_body_mb,
         )
     return asyncio.run(Supervisor(planned, served, here, os.environ, _installed_engines()).run())

@@ -10,6 +10,11 @@ from pathlib import Path
 PHASES = ("starting", "waiting for nodes", "starting serve", "loading weights", "warming up", "ready", "degraded", "failed")
 
 
+def models_path(name: str) -> str:
+    """Where the model of this name is always found."""
+    return f"/models/{name.strip('/')}"
+
+
 @dataclass(frozen=True)
 class ModelState:
     """One model: ``ready`` once it has answered through the ingress; ``replicas`` counts the running ones."""
@@ -24,13 +29,14 @@ class ModelState:
 
 @dataclass(frozen=True)
 class NodeState:
-    """One Ray node; ``replicas`` counts what it runs of any model."""
+    """One Ray node; ``replicas`` counts what it runs of any model, ``engines`` are those installed there."""
 
     id: str
     ip: str
     alive: bool
     role: str = ""
     replicas: int = 0
+    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,6 @@ class ClusterState:
     def ready(self) -> bool:
         """Every model answers."""
         return bool(self.models) and all(model.ready for model in self.models)
-
-    @property
-    def routable(self) -> bool:
-        """Some model answers, so requests are worth passing on."""
-        return any(model.ready for model in self.models)
 
     @property
     def alive(self) -> int:
@@ -73,5 +74,5 @@ def read(path: Path) -> ClusterState:
     except FileNotFoundError:
         return ClusterState()
     models = tuple(ModelState(**model) for model in data.pop("models"))
-    nodes = tuple(NodeState(**node) for node in data.pop("nodes"))
+    nodes = tuple(NodeState(**node | {"engines": tuple(node["engines"])}) for node in data.pop("nodes"))
     return ClusterState(models=models, nodes=nodes, **data)

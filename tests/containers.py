@@ -116,9 +116,10 @@ class Node:
 
 
 class Cluster:
-    """compose/cpu.yaml under a project name of its own."""
+    """compose/cpu.yaml, and overlays of it, under a project name of its own."""
 
-    def __init__(self, workers: int, **variables: str) -> None:
+    def __init__(self, workers: int, *overlays: str, **variables: str) -> None:
+        self._files = [word for file in ("compose/cpu.yaml", *overlays) for word in ("-f", file)]
         self.port = free_port()
         self.project = f"rscai-test-{uuid.uuid4().hex[:8]}"
         settings = {"WORKERS": str(workers), "MIN_NODES": str(workers + 1), "PORT": str(self.port), "COMPOSE_PROJECT_NAME": self.project}
@@ -142,7 +143,7 @@ class Cluster:
         return self.compose("logs", "--tail", "200", check=False).stdout
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return run("docker", "compose", "-f", "compose/cpu.yaml", *arguments, check=check, timeout=timeout, env=self._env)
+        return run("docker", "compose", *self._files, *arguments, check=check, timeout=timeout, env=self._env)
 
     def ids(self, service: str) -> list[str]:
         return self.compose("ps", "--all", "--quiet", service).stdout.split()
@@ -160,7 +161,9 @@ class Cluster:
     def worker_with_replica(self) -> str:
         """Container id of the worker that runs the model."""
         busy = {node["ip"] for node in self.nodes() if node["alive"] and node["replicas"] and node["role"] == "worker"}
+        return next(worker for worker in self.ids("worker") if self.ip(worker) in busy)
+
+    def ip(self, container: str) -> str:
+        """A container's address, which is its node's."""
         template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        return next(
-            worker for worker in self.ids("worker") if run("docker", "inspect", "--format", template, worker).stdout.strip() in busy
-        )
+        return run("docker", "inspect", "--format", template, container).stdout.strip()

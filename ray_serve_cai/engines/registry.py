@@ -142,6 +142,16 @@ def installed_version(info: EngineInfo) -> str | None:
     return None
 
 
+def check_installed(info: EngineInfo) -> None:
+    """Refuse an engine that this environment does not have.
+
+    Raises:
+        ConfigError: naming it and what has it.
+    """
+    if installed_version(info) is None:
+        raise ConfigError(f"engine {info.name!r} is not installed in this image; use an image that has it, or: {info.install}.")
+
+
 def deployment_factory(info: EngineInfo) -> DeploymentFactoryProtocol:
     """The engine's deployment factory.
 
@@ -157,8 +167,7 @@ def engine_class(info: EngineInfo) -> type[LLMEngineProtocol]:
     Raises:
         ConfigError: it is not installed here, or does not bring what it names.
     """
-    if installed_version(info) is None:
-        raise ConfigError(f"engine {info.name!r} is not installed in this image; use an image that has it, or: {info.install}.")
+    check_installed(info)
     return cast(type[LLMEngineProtocol], _made(info, "engine", LLMEngineProtocol))
 
 

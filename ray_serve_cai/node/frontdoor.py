@@ -1,12 +1,13 @@
 """The public listener: an HAProxy of our own before Ray's. It knows when nothing can answer yet, and says so in JSON.
 
-Requests for the launcher go to its status server; all others to Ray's ingress, as soon as some model answers there.
+Requests for the launcher go to its status server; those for a model to Ray's ingress, as soon as that model answers there.
 Syntax: docs.haproxy.org/2.8/configuration.html.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from ray_serve_cai.errors import ResourceError
 from ray_serve_cai.node.address import bracketed
@@ -33,15 +34,19 @@ def error_json(code: int, message: str, kind: str) -> str:
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def render(plan: NodePlan, *, default_path: str, max_body_mb: int, threads: int) -> str:
+def render(plan: NodePlan, *, paths: Sequence[str], max_body_mb: int, threads: int) -> str:
     """The configuration file. Pure.
 
     Args:
-        default_path: ``/models/<name>`` of the model that owns the root.
+        paths: ``/models/<name>`` of each model; the first one owns the root.
         max_body_mb: largest request body by its Content-Length, MiB.
         threads: HAProxy's threads.
     """
-    ports = plan.ports
+    ports, default_path = plan.ports, paths[0]
+    others = "".join(
+        f"    use_backend model{number} if {{ path {path} }} || {{ path_beg {path}/ }}\n" for number, path in enumerate(paths) if number
+    )
+    models = "".join(_backend(plan, number, max_body_mb) for number in range(len(paths)))
     errors = "\n".join(f"    http-error {_answer(code, max_body_mb)}" for code in _PROXY_ERRORS)
     return f"""global
     maxconn 8192
@@ -67,11 +72,17 @@ frontend public
     http-request set-path / if {{ path {default_path} }}
     http-request replace-path {default_path}(/.*) \\1 if {{ path_beg {default_path}/ }}
     use_backend launcher if {{ path / /health /ready }}
-    default_backend models
+{others}    default_backend model0
 backend launcher
     server launcher 127.0.0.1:{ports.status}
-backend models
-    option httpchk GET /routable
+{models}"""
+
+
+def _backend(plan: NodePlan, number: int, max_body_mb: int) -> str:
+    """One model: Ray's ingress while the launcher says that the model answers, else the launcher, which says why it does not."""
+    ports = plan.ports
+    return f"""backend model{number}
+    option httpchk GET /routable/{number}
     server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
     server launcher 127.0.0.1:{ports.status} backup
     http-response return {_answer(503, max_body_mb)} if {{ status 500 }} {{ res.hdr(content-type) -m beg text/ }} {_NOT_A_REPLICA}

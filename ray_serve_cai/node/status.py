@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +12,7 @@ from aiohttp import web
 from ray_serve_cai import __version__
 from ray_serve_cai.node.frontdoor import RETRY_AFTER_S, error_json
 from ray_serve_cai.node.manifest import Manifest
-from ray_serve_cai.state import ClusterState
+from ray_serve_cai.state import ClusterState, models_path
 
 
 @dataclass
@@ -20,7 +20,7 @@ class NodeStatus:
     """What the launcher knows of its own node; changed by the supervisor, read by the server.
 
     ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head,
-    ``door_open`` is what the front door was told when it last asked whether requests can go to a model.
+    ``open_doors`` are the models, by number, of which the front door was told last that requests can go to them.
     """
 
     role: str
@@ -31,13 +31,16 @@ class NodeStatus:
     joined: bool = False
     stopping: bool = False
     detail: str = ""
-    door_open: bool = False
+    open_doors: set[int] = field(default_factory=set)
 
     def ready(self) -> bool:
         """Whether the node does what it is there for."""
         if self.stopping:
             return False
-        return self.joined if self.role == "worker" else self.door_open and self.cluster().ready
+        if self.role == "worker":
+            return self.joined
+        cluster = self.cluster()
+        return cluster.ready and self.open_doors.issuperset(range(len(cluster.models)))
 
 
 def health_document(status: NodeStatus) -> dict[str, Any]:
@@ -69,6 +72,16 @@ def ready_document(status: NodeStatus) -> dict[str, Any]:
     return {"ready": status.ready(), "phase": health["phase"], "detail": health["phase_detail"], "models": health["models"]}
 
 
+def refusal(status: NodeStatus, path: str) -> str:
+    """Why the model that a request's path leads to cannot answer."""
+    models = status.cluster().models
+    if any(model.ready for model in models):
+        asked = next((model for model in models if f"{path}/".startswith(f"{models_path(model.name)}/")), models[0])
+        return f"Model {asked.name!r} cannot answer now: {(asked.error or asked.state).rstrip('.')}. GET /ready says when."
+    health = health_document(status)
+    return f"No model can answer yet: {health['phase']} ({health['phase_detail'].rstrip('.')}). GET /ready says when."
+
+
 def roll(status: NodeStatus) -> dict[str, Any]:
     """What ``GET /cluster`` tells a worker: whom it would join, and who is there."""
     return {
@@ -95,9 +108,13 @@ def application(status: NodeStatus) -> web.Application:
             return web.json_response(document)
         return web.json_response(document, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
 
-    async def routable(_: web.Request) -> web.Response:
-        status.door_open = status.cluster().routable
-        return web.Response(status=200 if status.door_open else 503)
+    async def routable(request: web.Request) -> web.Response:
+        number, models = int(request.match_info["number"]), status.cluster().models
+        if number < len(models) and models[number].ready:
+            status.open_doors.add(number)
+            return web.Response()
+        status.open_doors.discard(number)
+        return web.Response(status=503)
 
     async def cluster(request: web.Request) -> web.Response:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -107,12 +124,10 @@ def application(status: NodeStatus) -> web.Application:
             return web.json_response({"error": "this cluster has another token"}, status=401)
         return web.json_response(roll(status))
 
-    async def not_yet(_: web.Request) -> web.Response:
-        document = health_document(status)
-        message = f"No model can answer yet: {document['phase']} ({document['phase_detail']}). GET /ready says when."
+    async def not_yet(request: web.Request) -> web.Response:
         return web.Response(
             status=503,
-            text=error_json(503, message, "service_unavailable"),
+            text=error_json(503, refusal(status, request.path), "service_unavailable"),
             content_type="application/json",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
@@ -121,7 +136,7 @@ def application(status: NodeStatus) -> web.Application:
     app.router.add_get("/", root)
     app.router.add_get("/health", health)
     app.router.add_get("/ready", ready)
-    app.router.add_get("/routable", routable)
+    app.router.add_get(r"/routable/{number:\d+}", routable)
     app.router.add_get("/cluster", cluster)
     app.router.add_route("*", "/{rest:.*}", not_yet)
     return app

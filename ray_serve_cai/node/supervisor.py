@@ -43,15 +43,13 @@ class Served:
     """What a head is to serve, as far as the launcher must know.
 
     Attributes:
-        models: their state before anything runs.
+        models: their state before anything runs; the first owns the root.
         sources: where their files are, as the configuration says it.
-        default_path: ``/models/<name>`` of the model that owns the root.
         max_body_mb: largest request body, MiB.
     """
 
     models: tuple[state.ModelState, ...]
     sources: tuple[str, ...]
-    default_path: str
     max_body_mb: int
 
 
@@ -184,7 +182,7 @@ class Supervisor:
         file.write_text(
             frontdoor.render(
                 self._plan,
-                default_path=served.default_path,
+                paths=[state.models_path(model.name) for model in served.models],
                 max_body_mb=served.max_body_mb,
                 threads=proxy_threads(self._machine.cpus),
             )

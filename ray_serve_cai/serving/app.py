@@ -10,6 +10,7 @@ from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
 from ray_serve_cai.engines.registry import deployment_factory, get_registry
 from ray_serve_cai.errors import ConfigError
 from ray_serve_cai.sources import resolve
+from ray_serve_cai.state import models_path
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 
 def route_prefix(config: Config, model: ModelConfig) -> str:
     """The default (first) model owns the root, every other one its own prefix; the front door rewrites for the first."""
-    return "/" if model is config.models[0] else models_path(model)
-
-
-def models_path(model: ModelConfig) -> str:
-    """Where a model is always found."""
-    return f"/models/{model.name.strip('/')}"
+    return "/" if model is config.models[0] else models_path(model.name)
 
 
 def application_name(model: ModelConfig) -> str:

@@ -1,6 +1,7 @@
 """The head's serving process: wait for the nodes, apply the configuration, watch it, and write down what it sees.
 
 It is the only writer of the Serve configuration. Its state goes to one file, which the launcher's status server reads.
+Longer than most modules: what is looked at and what it means stand side by side.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ PROGRESS_S = 30
 UNREADABLE_S = 10
 LOST_S = 40
 STAGES = ("loading weights", "warming up")
+NOWHERE = "waiting for nodes"
 
 
 @dataclass(frozen=True)
@@ -152,10 +154,11 @@ class Watch:
 
     def look(self, applications: Mapping[str, Any]) -> None:
         """One look at Serve's applications, as its REST API gives them."""
-        models = tuple(self._look_at(prefix, engine, applications.get(name, {})) for name, prefix, engine in self._applications())
+        nodes = _nodes(replicas_by_node(applications))
+        models = tuple(self._look_at(prefix, engine, applications.get(name, {}), nodes) for name, prefix, engine in self._applications())
         was_ready = self._state.was_ready or all(model.ready for model in models)
         phase, detail = phase_of(models, was_ready)
-        self.say(phase, detail, models=models, nodes=_nodes(replicas_by_node(applications)), was_ready=was_ready)
+        self.say(phase, detail, models=models, nodes=nodes, was_ready=was_ready)
         if not was_ready and all(model.state == "failed" for model in models):
             failed = models[0]
             raise report.read(failed.name).as_error() or EngineError(f"model {failed.name!r} did not start: {failed.error}")
@@ -166,20 +169,32 @@ class Watch:
             for model, engine in zip(self._config.models, self._engines, strict=True)
         ]
 
-    def _look_at(self, prefix: str, engine: EngineConfig, application: Mapping[str, Any]) -> ModelState:
+    def _look_at(self, prefix: str, engine: EngineConfig, application: Mapping[str, Any], nodes: Sequence[NodeState]) -> ModelState:
         running = running_replicas(application)
         if not running:
             self._answered.discard(engine.name)
         elif engine.name not in self._answered and answers(self._settings.serve_port, prefix):
             self._answered.add(engine.name)
-        return model_state(engine, application, report.read(engine.name), ready=engine.name in self._answered)
+        ready, said = engine.name in self._answered, report.read(engine.name)
+        return model_state(engine, application, said, ready=ready, nowhere=why_nowhere(engine, nodes))
 
 
-def model_state(engine: EngineConfig, application: Mapping[str, Any], said: StartReport, *, ready: bool) -> ModelState:
-    """Where a model stands, from Serve's view of its application and its replica's last report. Pure."""
+def why_nowhere(engine: EngineConfig, nodes: Sequence[NodeState]) -> str:
+    """Why no node can run the model; empty where one has its engine. Pure."""
+    there = sorted({name for node in nodes if node.alive for name in node.engines})
+    if engine.engine in there or not engine.labelled:
+        return ""
+    known = ", ".join(there) or "none"
+    return f"engine {engine.engine!r} is installed on no node; installed: {known}; start a node from an image that has it."
+
+
+def model_state(engine: EngineConfig, application: Mapping[str, Any], said: StartReport, *, ready: bool, nowhere: str = "") -> ModelState:
+    """Where a model stands, from Serve's view of its application, its replica's last report and `why_nowhere`'s word. Pure."""
     running = running_replicas(application)
     if ready:
         return ModelState(engine.name, engine.engine, ready=True, state="ready", replicas=running)
+    if nowhere and not running:
+        return ModelState(engine.name, engine.engine, state=NOWHERE, error=nowhere)
     if said.error or application.get("status") == "DEPLOY_FAILED":
         error = said.error or report.last_line(str(application.get("message", "")))
         return ModelState(engine.name, engine.engine, state="failed", replicas=running, error=error)
@@ -192,11 +207,12 @@ def phase_of(models: tuple[ModelState, ...], was_ready: bool) -> tuple[str, str]
     waiting = [model for model in models if not model.ready]
     if not waiting:
         return "ready", "every model answers"
-    failed = [model for model in waiting if model.error]
-    if len(failed) == len(models):
-        return "failed", failed[0].error
-    if failed:
-        return "degraded", f"{failed[0].name}: {failed[0].error}"
+    stuck = [model for model in waiting if model.error]
+    if all(model.state == "failed" for model in models):
+        return "failed", stuck[0].error
+    if stuck:
+        nowhere = not was_ready and all(model.state == NOWHERE for model in models)
+        return NOWHERE if nowhere else "degraded", f"{stuck[0].name}: {stuck[0].error}"
     names = ", ".join(model.name for model in waiting)
     if was_ready:
         return "degraded", f"not answering: {names}"
@@ -239,6 +255,7 @@ def _nodes(replicas: Counter[str]) -> tuple[NodeState, ...]:
             alive=node["Alive"],
             role=node.get("Labels", {}).get(labels.ROLE, ""),
             replicas=replicas[node["NodeID"]],
+            engines=tuple(labels.engines(node.get("Labels", {}))),
         )
         for node in ray.nodes()
     )

@@ -80,7 +80,7 @@ def engines_by_label(alive: Sequence[Mapping[str, Any]]) -> list[str] | None:
     named = {label for node in alive for label in node.get("Labels", {})}
     if not any(label.startswith(labels.OURS) for label in named):
         return None
-    return sorted(label.removeprefix(labels.ENGINE_PREFIX) for label in named if label.startswith(labels.ENGINE_PREFIX))
+    return labels.engines(named)
 
 
 def placed(config: EngineConfig, alive: Sequence[Mapping[str, Any]]) -> EngineConfig:

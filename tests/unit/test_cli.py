@@ -286,6 +286,7 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"RSCAI_ROLE": "wrkr"}, ["node"], 64, "RSCAI_ROLE is 'wrkr'"),
         ({"RSCAI_CONFIG": "/no/such.yaml"}, ["node"], 78, "/no/such.yaml: cannot be read"),
         ({"RSCAI_ENGINE": "vlm"}, ["node"], 78, "did you mean vllm?"),
+        ({"RSCAI_ENGINE": "sglang"}, ["node"], 78, "'sglang' is not installed in this image; use an image that has it"),
         ({"RSCAI_MODEL": "/no/such/model"}, ["node"], 66, "'/no/such/model' does not exist"),
         ({}, ["serve", "--config", "/no/such.yaml"], 78, "/no/such.yaml: cannot be read"),
     ],

@@ -64,8 +64,9 @@ def host_scripts() -> str:
     return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file() and file.name != ".env")
 
 
-def test_the_five_examples_are_there() -> None:
-    assert {path.stem for path in CONFIGS} == {"local_basic", "local_cpu", "local_gpu", "multi_node_example", "cloudera_ai"}
+def test_the_examples_are_there() -> None:
+    examples = {"local_basic", "local_cpu", "local_gpu", "multi_node_example", "mixed_engines", "cloudera_ai"}
+    assert {path.stem for path in CONFIGS} == examples
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

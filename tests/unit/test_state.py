@@ -12,12 +12,11 @@ LOADING = ModelState("b", "vllm", state="loading weights")
 
 
 @pytest.mark.parametrize(
-    ("models", "ready", "routable"),
-    [((), False, False), ((LOADING,), False, False), ((READY, LOADING), False, True), ((READY,), True, True)],
+    ("models", "ready"),
+    [((), False), ((LOADING,), False), ((READY, LOADING), False), ((READY,), True)],
 )
-def test_ready_is_all_and_routable_is_any(models: tuple[ModelState, ...], ready: bool, routable: bool) -> None:
-    cluster = ClusterState(models=models)
-    assert (cluster.ready, cluster.routable) == (ready, routable)
+def test_ready_is_all(models: tuple[ModelState, ...], ready: bool) -> None:
+    assert ClusterState(models=models).ready is ready
 
 
 def test_only_living_nodes_count() -> None:
@@ -43,7 +42,7 @@ CLUSTERS = st.builds(
     phase=st.sampled_from(PHASES),
     detail=TEXT,
     models=st.lists(st.builds(ModelState, TEXT, TEXT, st.booleans(), TEXT, st.integers(0, 9), TEXT), max_size=3).map(tuple),
-    nodes=st.lists(st.builds(NodeState, TEXT, TEXT, st.booleans(), TEXT, st.integers(0, 9)), max_size=3).map(tuple),
+    nodes=st.lists(st.builds(NodeState, TEXT, TEXT, st.booleans(), TEXT, st.integers(0, 9), st.tuples(TEXT)), max_size=3).map(tuple),
     expected=st.integers(1, 9),
     was_ready=st.booleans(),
 )

@@ -20,7 +20,7 @@ Plan = Callable[..., NodePlan]
 
 
 def rendered(plan: NodePlan, path: str = "/models/demo", megabytes: int = 64, threads: int = 2) -> str:
-    return frontdoor.render(plan, default_path=path, max_body_mb=megabytes, threads=threads)
+    return frontdoor.render(plan, paths=[path, "/models/other"], max_body_mb=megabytes, threads=threads)
 
 
 def test_what_follows_from_the_plan(make_plan: Plan) -> None:
@@ -98,7 +98,7 @@ class Backend:
     """The launcher's status server, or Ray's ingress: says who it is and which path it saw."""
 
     def __init__(self, name: str, stack: ExitStack) -> None:
-        self.routable = True
+        self.routable = {"/routable/0", "/routable/1"}
         backend = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -111,7 +111,7 @@ class Backend:
                     self.close_connection = True
                     return
                 status, kind = (500, "text/plain") if path.endswith("/crash") else (200, "application/json")
-                if path == "/routable" and not backend.routable:
+                if path.startswith("/routable/") and path not in backend.routable:
                     status = 503
                 body = json.dumps({"from": name, "path": path}).encode()
                 self.send_response(status)
@@ -188,6 +188,7 @@ def door(haproxy: str, make_plan: Plan, tmp_path_factory: pytest.TempPathFactory
         stack.callback(process.kill)
         made = Door(port, launcher, ray)
         made.until("/v1/models", "ray")
+        made.until("/models/other/v1/models", "ray")
         yield made
 
 
@@ -205,6 +206,7 @@ def door(haproxy: str, make_plan: Plan, tmp_path_factory: pytest.TempPathFactory
         ("/models/demo/", ("launcher", "/")),
         ("/models/demo2/v1/models", ("ray", "/models/demo2/v1/models")),
         ("/models/other/v1/models", ("ray", "/models/other/v1/models")),
+        ("/models/other", ("ray", "/models/other")),
     ],
 )
 def test_who_answers(door: Door, path: str, expected: tuple[str, str]) -> None:
@@ -233,10 +235,12 @@ def test_what_breaks_behind_it_is_an_error_in_json(door: Door, path: str, code: 
     assert json.loads(body)["error"]["type"] == "service_unavailable"
 
 
-def test_while_no_model_answers_the_launcher_does(door: Door) -> None:
-    door.launcher.routable = False
+@pytest.mark.parametrize(("model", "silent", "answering"), [(0, "/v1/models", "/models/other/x"), (1, "/models/other/x", "/v1/models")])
+def test_while_a_model_does_not_answer_the_launcher_does(door: Door, model: int, silent: str, answering: str) -> None:
+    door.launcher.routable.remove(f"/routable/{model}")
     try:
-        door.until("/v1/models", "launcher")
+        door.until(silent, "launcher")
+        assert door.source(answering)[0] == "ray"
     finally:
-        door.launcher.routable = True
-    door.until("/v1/models", "ray")
+        door.launcher.routable.add(f"/routable/{model}")
+    door.until(silent, "ray")

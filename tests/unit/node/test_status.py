@@ -21,6 +21,7 @@ STATES = {
     "starting": ClusterState(models=(WAITING,), expected=2),
     "loading": ClusterState("loading weights", "loading weights: demo", (WAITING,), NODES, 2),
     "half": ClusterState("loading weights", "loading weights: b", (READY, ModelState("b", "vllm")), NODES, 2),
+    "both": ClusterState("ready", "every model answers", (READY, ModelState("b", "vllm", ready=True)), NODES, 2, was_ready=True),
     "ready": ClusterState("ready", "every model answers", (READY,), NODES, 2, was_ready=True),
     "degraded": ClusterState("degraded", "not answering: demo", (WAITING,), NODES, 2, was_ready=True),
     "failed": ClusterState("failed", "no memory", (ModelState("demo", "vllm", state="failed", error="no memory"),), NODES, 2),
@@ -35,7 +36,7 @@ def make(manifest: Manifest) -> Make:
     """A head in a named state; keyword arguments change it."""
 
     def made(state: str = "ready", **changes: object) -> NodeStatus:
-        facts = {"role": "head", "manifest": manifest, "cluster": lambda: STATES[state], "session": "s1", "token": TOKEN, "door_open": True}
+        facts = {"role": "head", "manifest": manifest, "cluster": lambda: STATES[state], "session": "s1", "token": TOKEN, "open_doors": {0}}
         return NodeStatus(**facts | changes)  # type: ignore[arg-type]
 
     return made
@@ -106,7 +107,9 @@ def test_a_worker_names_its_images_engine(make: Make) -> None:
         ("starting", {}, 503),
         ("half", {}, 503),
         ("ready", {}, 200),
-        ("ready", {"door_open": False}, 503),
+        ("ready", {"open_doors": set()}, 503),
+        ("both", {"open_doors": {0}}, 503),
+        ("both", {"open_doors": {0, 1}}, 200),
         ("ready", {"stopping": True}, 503),
         ("degraded", {}, 503),
         ("failed", {}, 503),
@@ -125,11 +128,21 @@ async def test_ready(make: Make, connect: Connect, state: str, changes: dict[str
     assert ("Retry-After" in answer.headers) == (code == 503)
 
 
-@pytest.mark.parametrize(("state", "code"), [("starting", 503), ("half", 200), ("ready", 200), ("degraded", 503)])
-async def test_routable_as_soon_as_some_model_answers(make: Make, connect: Connect, state: str, code: int) -> None:
-    status = make(state, door_open=False)
-    assert (await (await connect(status)).get("/routable")).status == code
-    assert status.door_open is (code == 200)
+@pytest.mark.parametrize(
+    ("state", "codes"), [("starting", [503, 503]), ("half", [200, 503]), ("both", [200, 200]), ("ready", [200, 503]), ("degraded", [503, 503])]
+)
+async def test_each_model_is_routable_as_soon_as_it_answers(make: Make, connect: Connect, state: str, codes: list[int]) -> None:
+    status = make(state, open_doors={0, 1})
+    client = await connect(status)
+    assert [(await client.get(f"/routable/{number}")).status for number in (0, 1)] == codes
+    assert status.open_doors == {number for number, code in enumerate(codes) if code == 200}
+
+
+@pytest.mark.parametrize("path", ["/models/b", "/models/b/v1/models"])
+async def test_while_another_model_answers_the_refusal_is_about_the_one_asked_for(make: Make, connect: Connect, path: str) -> None:
+    answer = await (await connect(make("half"))).get(path)
+    assert answer.status == 503
+    assert (await answer.json())["error"]["message"] == "Model 'b' cannot answer now: waiting. GET /ready says when."
 
 
 async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, manifest: Manifest) -> None:
@@ -141,8 +154,8 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
         "manifest": manifest.as_dict(),
         "stopping": False,
         "nodes": [
-            {"id": "1", "ip": "10.0.0.1", "alive": True, "role": "head", "replicas": 0},
-            {"id": "2", "ip": "10.0.0.2", "alive": False, "role": "worker", "replicas": 1},
+            {"id": "1", "ip": "10.0.0.1", "alive": True, "role": "head", "replicas": 0, "engines": []},
+            {"id": "2", "ip": "10.0.0.2", "alive": False, "role": "worker", "replicas": 1, "engines": []},
         ],
     }
 

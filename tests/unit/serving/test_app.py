@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ray_serve_cai import config
+from ray_serve_cai import config, state
 from ray_serve_cai.config import Config
 from ray_serve_cai.engines.base import EngineInfo
 from ray_serve_cai.engines.engine_config import EngineConfig
@@ -36,7 +36,7 @@ def engines_of(given: Config, **changes: Any) -> list[EngineConfig]:
 )
 def test_names_and_paths(name: str, path: str, application: str) -> None:
     model = config.parse({"models": [{"source": "x", "name": name}]}, "my.yaml").models[0]
-    assert (app.models_path(model), app.application_name(model)) == (path, application)
+    assert (state.models_path(model.name), app.application_name(model)) == (path, application)
 
 
 def test_the_first_model_owns_the_root(two_models: Config) -> None:

@@ -52,6 +52,9 @@ def test_where_a_model_stands(seen: dict[str, Any], said: StartReport, ready: bo
     assert (found.name, found.engine) == ("demo", "vllm")
 
 
+NOWHERE = ModelState("far", "sglang", state="waiting for nodes", error="no node")
+
+
 @pytest.mark.parametrize(
     ("models", "was_ready", "expected"),
     [
@@ -63,12 +66,22 @@ def test_where_a_model_stands(seen: dict[str, Any], said: StartReport, ready: bo
         ([model("a", error="why"), model("b", "warming up")], False, ("degraded", "a: why")),
         ([model("a", error="why"), model("b", ready=True)], True, ("degraded", "a: why")),
         ([model("a", error="why"), model("b", error="too")], False, ("failed", "why")),
+        ([NOWHERE], False, ("waiting for nodes", "far: no node")),
+        ([NOWHERE], True, ("degraded", "far: no node")),
+        ([NOWHERE, model("b", "loading weights")], False, ("degraded", "far: no node")),
+        ([NOWHERE, NOWHERE], False, ("waiting for nodes", "far: no node")),
+        ([NOWHERE, model("b", error="why")], False, ("degraded", "far: no node")),
     ],
 )
 def test_the_phase_of_the_whole(models: list[ModelState], was_ready: bool, expected: tuple[str, str]) -> None:
     phase, detail = controller.phase_of(tuple(models), was_ready)
     assert (phase, detail) == expected
     assert phase in state.PHASES
+
+
+def test_where_the_engines_need_no_labels() -> None:
+    assert controller.why_nowhere(ENGINE.model_copy(update={"labelled": False}), []) == ""
+    assert "installed: none;" in controller.why_nowhere(ENGINE, [])
 
 
 def test_counting_replicas() -> None:
@@ -119,7 +132,7 @@ class Cluster:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
         self.answering: set[str] = set()
-        self.nodes: tuple[NodeState, ...] = (NodeState("n0", "10.0.0.1", True),)
+        self.nodes: tuple[NodeState, ...] = (NodeState("n0", "10.0.0.1", True, engines=("vllm",)),)
         self.reports: dict[str, StartReport] = {}
         self.file = file
         monkeypatch.setattr(controller, "answers", lambda port, prefix: prefix in self.answering)
@@ -167,7 +180,6 @@ def test_each_model_is_asked_at_its_own_prefix(cluster: Cluster) -> None:
     cluster.answering = {"/models/b"}
     watch_of(cluster, "a", "b").look({"a": application("RUNNING"), "b": application("RUNNING")})
     assert [one.ready for one in cluster.state.models] == [False, True]
-    assert cluster.state.routable
 
 
 def test_a_first_start_that_fails_ends_with_the_replicas_own_error(cluster: Cluster) -> None:
@@ -187,6 +199,17 @@ def test_one_model_of_two_may_fail(cluster: Cluster) -> None:
     cluster.answering = {"/models/b"}
     watch_of(cluster, "a", "b").look({"b": application("RUNNING")})
     assert (cluster.state.phase, cluster.state.detail) == ("degraded", "a: no memory")
+
+
+def test_a_model_whose_engine_no_node_has_waits_and_says_so(cluster: Cluster) -> None:
+    cluster.nodes = (NodeState("n0", "10.0.0.1", True, engines=("sglang",)), NodeState("n1", "10.0.0.2", False, engines=("vllm",)))
+    watch = watch_of(cluster, "a")
+    watch.look({"a": application("STARTING")})
+    why = "a: engine 'vllm' is installed on no node; installed: sglang; start a node from an image that has it."
+    assert (cluster.state.phase, cluster.state.detail) == ("waiting for nodes", why)
+    cluster.nodes = (cluster.nodes[0], NodeState("n2", "10.0.0.3", True, engines=("vllm",)))
+    watch.look({"a": application("STARTING")})
+    assert cluster.state.phase == "loading weights"
 
 
 def test_a_model_that_was_ready_may_fail(cluster: Cluster) -> None:
@@ -214,7 +237,7 @@ def test_waiting_for_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_lost_node_is_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     watch = watch_of(cluster, "a")
     cluster.answering = {"/"}
-    cluster.nodes = (NodeState("n0", "10.0.0.1", True), NodeState("n1", "10.0.0.2", True))
+    cluster.nodes = (*cluster.nodes, NodeState("n1", "10.0.0.2", True))
     watch.look({"a": application("RUNNING")})
     cluster.nodes = cluster.nodes[:1]
     watch.look({"a": application("RUNNING")})
@@ -232,6 +255,6 @@ def test_a_short_silence_of_ray_changes_nothing_and_a_long_one_ends_the_node(tmp
     assert state.read(file).ready
     watch.cannot_look(controller.UNREADABLE_S + 1, OSError("refused"))
     seen = state.read(file)
-    assert (seen.phase, seen.ready, seen.routable) == ("degraded", False, False)
+    assert (seen.phase, seen.ready) == ("degraded", False)
     with pytest.raises(UnavailableError, match="Ray on this node does not answer"):
         watch.cannot_look(controller.LOST_S + 1, OSError("refused"))
