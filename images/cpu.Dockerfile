@@ -79,14 +79,14 @@ ENV PATH=/opt/ray-serve-cai/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/u
     HOME=/home/rscai HF_HOME=/var/lib/ray-serve-cai/huggingface \
     PYTHONNOUSERSITE=1 PYTHONUNBUFFERED=1 \
     RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0 RAY_USAGE_STATS_ENABLED=0
+# Both engines compile a few small operators (vLLM's log probabilities, SGLang's penalties) also where the model is not compiled.
+# That takes a C++ compiler, 250 MB and seconds of the first request, and gains nothing on CPUs.
+ENV TORCHDYNAMO_DISABLE=1
 
 FROM base AS vllm
 # VLLM_ENABLE_V1_MULTIPROCESSING=0 lets a model of one rank run in the engine's own process: one process and its
 # start less, and no 240 MB ring in /dev/shm, of which Docker gives 64 MB.
-# TORCHDYNAMO_DISABLE=1: vLLM compiles a few small operators, for log probabilities among them, also where the model is not
-# compiled. That takes a C++ compiler, 250 MB and seconds of the first request, and gains nothing on CPUs.
-ENV VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
-    TORCHDYNAMO_DISABLE=1
+ENV VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 VLLM_ENABLE_V1_MULTIPROCESSING=0
 
 FROM base AS sglang
 ENV SGLANG_USE_CPU_ENGINE=1

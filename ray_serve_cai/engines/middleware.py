@@ -55,7 +55,7 @@ async def refuse(path: str, config: EngineConfig, send: Send) -> None:
     """409 for a request that would change one of several replicas, in OpenAI's error shape."""
     message = (
         f"{path} changes only the replica that it reaches, and model {config.name!r} has {config.replicas} replicas; "
-        "name adapters in the configuration (engine_args.lora_modules), so that every replica loads them, or serve one replica."
+        "put adapters into the configuration (engine_args), so that every replica loads them, or serve one replica."
     )
     await respond(send, 409, {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": 409}})
 

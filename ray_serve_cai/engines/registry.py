@@ -31,7 +31,13 @@ SGLANG = EngineInfo(
     deployment_factory="ray_serve_cai.engines.sglang_config:SGLangDeploymentFactory",
     engine="ray_serve_cai.engines.sglang_engine:SGLangEngine",
     distribution="sglang",
-    one_replica_paths=("/load_lora_adapter", "/unload_lora_adapter", "/update_weights_from_disk"),
+    one_replica_paths=(
+        *("/load_lora_adapter", "/load_lora_adapter_from_tensors", "/unload_lora_adapter"),
+        *("/update_weights_from_disk", "/update_weights_from_tensor", "/update_weights_from_distributed", "/update_weights_from_ipc"),
+        *("/begin_weight_update", "/end_weight_update", "/init_weights_update_group", "/destroy_weights_update_group"),
+        *("/update_weight_version", "/release_memory_occupation", "/resume_memory_occupation"),
+        *("/pause_generation", "/continue_generation", "/open_session", "/close_session"),
+    ),
 )
 
 

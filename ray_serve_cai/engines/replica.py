@@ -23,14 +23,14 @@ logger = logging.getLogger("ray.serve")
 
 WARM_UP_TIMEOUT_S = 300
 _WARM_UP = (
-    ("/v1/completions", {"prompt": "Hello", "max_tokens": 1}),
-    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}),
+    ("/v1/completions", {"prompt": "Hello", "max_tokens": 1, "temperature": 0}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "temperature": 0}),
     ("/v1/embeddings", {"input": "Hello"}),
     ("/pooling", {"input": "Hello"}),
     ("/classify", {"input": "Hello"}),
     ("/score", {"text_1": "Hello", "text_2": "Hello"}),
 )
-"""Requests that make a model work once; the first of them that the engine accepts counts."""
+"""Requests that make a model work once; the first of them that the engine accepts counts. Greedy: no random number is used up."""
 
 
 @serve.ingress()

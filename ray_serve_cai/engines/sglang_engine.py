@@ -6,15 +6,13 @@ All that touches SGLang's private names stands here; read in SGLang 0.5.23 (sgla
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from ray_serve_cai.engines import arguments
-from ray_serve_cai.engines.base import ASGIApp, Message, Receive, Report, Scope, Send
+from ray_serve_cai.engines.base import ASGIApp, Report
 from ray_serve_cai.engines.engine_config import EngineConfig, start_error
-from ray_serve_cai.engines.middleware import respond
+from ray_serve_cai.engines.sglang_requests import Served, guarded
 from ray_serve_cai.errors import ConfigError, EngineError, one_line
 
 if TYPE_CHECKING:
@@ -69,16 +67,20 @@ class SGLangEngine:
         app.is_single_tokenizer_mode = True
         app.server_args = parsed
         app.warmup_thread_kwargs = {"server_args": parsed}
+        # SGLang would send its key to a port of its own, where another program may listen.
+        http_server._freeze_gc_after_server_warmup = lambda _: None
         # Without keys, too: it refuses what only an administrator's key may ask for.
         add_api_key_middleware(app, api_key=parsed.api_key, admin_api_key=parsed.admin_api_key)
         await self._stack.enter_async_context(app.router.lifespan_context(app))
-        self._app = known_models_only(app, lambda: self._names(engine))
+        await engine.tokenizer_manager.freeze_gc()
+        self._app = guarded(app, lambda: self._served(engine))
 
-    def _names(self, engine: Engine) -> set[str]:
-        """The model's name, and those of its adapters."""
-        registry = getattr(engine.tokenizer_manager, "lora_registry", None)
+    def _served(self, engine: Engine) -> Served:
+        manager = engine.tokenizer_manager
+        registry = getattr(manager, "lora_registry", None)
         adapters = registry.get_all_adapters() if registry is not None else {}
-        return {self.model_name, *(adapter.lora_name for adapter in adapters.values())}
+        names = frozenset(adapter.lora_name for adapter in adapters.values())
+        return Served(self.model_name, names, manager.model_config.vocab_size, manager.is_generation)
 
     def asgi_app(self) -> ASGIApp:
         if self._app is None:
@@ -114,45 +116,3 @@ def server_arguments(config: EngineConfig) -> ServerArgs:
         return ServerArgs.from_cli_args(parsed)
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"models[{config.name}].engine_args: {one_line(error)}.") from error
-
-
-def known_models_only(app: ASGIApp, names: Callable[[], set[str]]) -> ASGIApp:
-    """Refuse a request for another model with 404, as vLLM does; SGLang would answer for any name.
-
-    SGLang names an adapter ``model:adapter``, or by itself. The body is read once, before the engine sees it.
-    """
-
-    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/v1/"):
-            await app(scope, receive, send)
-            return
-        messages, body = [], b""
-        while True:
-            message = await receive()
-            messages.append(message)
-            body += message.get("body", b"")
-            if message["type"] != "http.request" or not message.get("more_body"):
-                break
-        model = _model(body)
-        known = names()
-        if model and model not in known and not set(model.split(":")) <= known:
-            text = f"The model `{model}` does not exist. Valid aliases: {', '.join(sorted(known))}."
-            error = {"message": text, "type": "NotFoundError", "param": "model", "code": 404}
-            await respond(send, 404, {"error": error})
-            return
-
-        async def again() -> Message:
-            return messages.pop(0) if messages else await receive()
-
-        await app(scope, again, send)
-
-    return checked
-
-
-def _model(body: bytes) -> str | None:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    model = document.get("model") if isinstance(document, dict) else None
-    return model if isinstance(model, str) else None

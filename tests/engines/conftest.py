@@ -7,22 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.contracts import PAIRS
 from tests.engines.lora import make
-from tests.engines.profiles import VLLM
 from tests.engines.servers import Pair, Pairs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one profile follow each other, so that each pair of servers starts once."""
-    order = list(VLLM.profiles)
-    places = [place for place, item in enumerate(items) if profile(item) in VLLM.profiles]
-    ordered = sorted((items[place] for place in places), key=lambda item: order.index(profile(item)))
+    """Tests of one pair of servers follow each other, so that each pair starts once."""
+    places = [place for place, item in enumerate(items) if name_of_pair(item) in PAIRS]
+    ordered = sorted((items[place] for place in places), key=lambda item: PAIRS.index(name_of_pair(item)))
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 
 
-def profile(item: pytest.Item) -> str:
-    """The profile that a test asks for; empty for a test that asks for none."""
+def name_of_pair(item: pytest.Item) -> str:
+    """The pair of servers that a test asks for; empty for a test that asks for none."""
     spec = getattr(item, "callspec", None)
     return str(spec.params.get("pair", "")) if spec else ""
 
@@ -40,11 +39,11 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def pairs(adapters: Path) -> Iterator[Pairs]:
     """Pairs of servers, of which one runs."""
-    with Pairs(VLLM, adapters=adapters) as made:
+    with Pairs(adapters=adapters) as made:
         yield made
 
 
 @pytest.fixture
 def pair(request: pytest.FixtureRequest, pairs: Pairs) -> Pair:
-    """The servers of the profile that the test's parameter names."""
+    """The servers that the test's parameter names, as ENGINE:PROFILE."""
     return pairs.get(request.param)

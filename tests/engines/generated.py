@@ -13,7 +13,8 @@ from tests.engines.shapes import MODEL, Shape
 from tests.engines.shapes_chat import SCHEMA, TOOLS
 
 TEXT = st.text(max_size=30) | st.sampled_from(["Hello!", "Who are you?", "What is ray-serve-cai?"])
-WRONG: st.SearchStrategy[Any] = st.sampled_from([None, "", "x", -1, 1.5, True, [], {}, [None], 10**12])
+HUGE = 10**12
+WRONG: st.SearchStrategy[Any] = st.sampled_from([None, "", "x", -1, 1.5, True, [], {}, [None], HUGE])
 """Values of some wrong type or range, for any field."""
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 
 from tests.containers import READY_S, Node, run, until
-from tests.engines.comparison import ATTEMPTS, UNSTEADY, Answer, ask, differences
-from tests.engines.profiles import Contract, Profile
+from tests.engines.comparison import Answer, ask, differences
+from tests.engines.contract import ATTEMPTS, Contract, Profile
+from tests.engines.contracts import CONTRACTS
 from tests.engines.shapes import MODEL, Shape
 
 LABELS = {"rscai-test": "engines"}
@@ -25,15 +26,21 @@ class Pair:
         environment = {"PYTHONHASHSEED": "0", **profile.environment}  # messages list sets in the order of their hashes
         common: dict[str, Any] = {"volumes": [(str(adapters), "/adapters", "ro")], "shm_size": "1g", "labels": LABELS}
         arguments = json.dumps(dict(profile.arguments))
-        self.ours = Node(env={"RSCAI_MODEL": MODEL, "RSCAI_ENGINE_ARGS": arguments, **environment}, **common)
-        self.theirs = Node(env=environment, entrypoint=contract.entrypoint, command=contract.command(profile, port=PORT), **common)
+        self.contract = contract
+        self.ours = Node(contract.image, env={"RSCAI_MODEL": MODEL, "RSCAI_ENGINE_ARGS": arguments, **environment}, **common)
+        command = contract.command(profile, port=PORT)
+        self.theirs = Node(contract.image, env=environment, entrypoint=contract.entrypoint, command=command, **common)
         self._stack = ExitStack()
 
     def __enter__(self) -> Pair:
         with self._stack:
             self._stack.enter_context(self.ours)
             self._stack.enter_context(self.theirs)
-            until("both servers ready", lambda: answers(self.theirs, "/health") and answers(self.ours, "/ready"), READY_S, interval=0.25)
+            ready = self.contract.ready
+            until("both servers ready", lambda: answers(self.theirs, ready) and answers(self.ours, "/ready"), READY_S, interval=0.25)
+            for path in self.contract.settle:
+                for server in (self.ours, self.theirs):
+                    assert server.api.post(path, {}).status_code == 200, path
             self._stack = self._stack.pop_all()
         return self
 
@@ -50,7 +57,7 @@ class Pair:
 
     def compare(self, shape: Shape) -> Answer:
         """Fail with a readable list unless the answers are equal; the answer, if they are."""
-        for _ in range(ATTEMPTS if shape.name in UNSTEADY else 1):
+        for _ in range(ATTEMPTS if shape.name in self.contract.unsteady else 1):
             ours, theirs = self.ask(shape)
             found = differences(ours, theirs)
             if not found:
@@ -63,7 +70,7 @@ def answers(node: Node, path: str) -> bool:
     """Whether the path answers with 200; a container that has ended fails at once."""
     try:
         return node.api.get(path).status_code == 200
-    except httpx.TransportError:
+    except (httpx.TransportError, TimeoutError):  # the latter when Docker has no port for it any more
         state = run("docker", "inspect", "--format", "{{.State.Running}}", node.id).stdout.strip()
         if state != "true":
             raise RuntimeError(f"a server of the pair has ended:\n{node.logs()[-4000:]}") from None
@@ -73,11 +80,10 @@ def answers(node: Node, path: str) -> bool:
 class Pairs:
     """Starts the pair that is asked for, and ends the one that ran before."""
 
-    def __init__(self, contract: Contract, *, adapters: Path) -> None:
-        self._contract = contract
+    def __init__(self, *, adapters: Path) -> None:
         self._adapters = adapters
         self._pair: Pair | None = None
-        self._profile = ""
+        self._name = ""
 
     def __enter__(self) -> Pairs:
         return self
@@ -85,17 +91,19 @@ class Pairs:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def get(self, profile: str) -> Pair:
-        """The running pair of this profile; a pair that failed to start is not tried again."""
-        if self._profile != profile:
+    def get(self, name: str) -> Pair:
+        """The running pair of this name, as ``ENGINE:PROFILE``; a pair that failed to start is not tried again."""
+        if self._name != name:
             self.close()
-            self._profile = profile
-            self._pair = Pair(self._contract, self._contract.profiles[profile], adapters=self._adapters).__enter__()
-        assert self._pair, f"the servers of profile {profile!r} did not start; see the first of its tests"
+            self._name = name
+            engine, _, profile = name.partition(":")
+            contract = CONTRACTS[engine]
+            self._pair = Pair(contract, contract.profiles[profile], adapters=self._adapters).__enter__()
+        assert self._pair, f"the servers of {name} did not start; see the first of its tests"
         return self._pair
 
     def close(self) -> None:
         """End the running pair."""
-        pair, self._pair, self._profile = self._pair, None, ""
+        pair, self._pair, self._name = self._pair, None, ""
         if pair:
             pair.__exit__(None, None, None)

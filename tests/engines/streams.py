@@ -60,6 +60,18 @@ def fold(events: list[Event]) -> dict[str, Any]:
     return folded
 
 
+def fold_lines(text: str) -> list[Any]:
+    """A stream of JSON lines, as Ollama's form has it: consecutive lines of the same fields are one, their texts joined."""
+    joined: list[Any] = []
+    for line in text.splitlines():
+        data = _json(line)
+        if joined and isinstance(data, dict) and isinstance(joined[-1], dict) and data.keys() == joined[-1].keys() and not data.get("done"):
+            joined[-1] = _join(joined[-1], data)
+        else:
+            joined.append(data)
+    return joined
+
+
 def _kinds(choice: dict[str, Any]) -> list[str]:
     delta = choice.get("delta", {"text": choice.get("text")})
     plain = [key for key, value in delta.items() if key != "tool_calls" and value]
@@ -94,6 +106,9 @@ def _joined_events(events: list[list[Any]]) -> list[Any]:
         if isinstance(data, dict) and "sequence_number" in data:
             numbers.append(data["sequence_number"])
             data = {key: value for key, value in data.items() if key != "sequence_number"}
+        if isinstance(data, dict) and "meta_info" in data and joined and _continues(joined[-1][1], data):
+            joined[-1][1] = data
+            continue
         same = isinstance(data, dict) and "delta" in data and joined and joined[-1][0] == name and _of_one_item(joined[-1][1], data)
         if same and str(data.get("type", "")).endswith("delta"):
             joined[-1][1] = _join(joined[-1][1], data)
@@ -102,6 +117,12 @@ def _joined_events(events: list[list[Any]]) -> list[Any]:
     if numbers:
         joined.append(["sequence numbers without a gap", numbers == list(range(len(numbers)))])
     return joined
+
+
+def _continues(old: Any, new: dict[str, Any]) -> bool:
+    """Whether ``new`` holds all of ``old``, as each event of SGLang's native stream holds what came before it."""
+    alike = isinstance(old, dict) and old.keys() == new.keys() and old.get("index") == new.get("index")
+    return alike and str(new.get("text")).startswith(str(old.get("text")))
 
 
 def _of_one_item(old: Any, new: Any) -> bool:

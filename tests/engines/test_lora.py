@@ -24,7 +24,7 @@ def said(pair: Pair, question: str, model: str) -> str:
     return str(body["choices"][0]["message"]["content"])
 
 
-@pytest.mark.parametrize("pair", ["adapters"], indirect=True)
+@pytest.mark.parametrize("pair", ["vllm:adapters"], indirect=True)
 class TestOneReplica:
     def test_the_adapter_is_listed_with_its_parent(self, pair: Pair) -> None:
         models = {model["id"]: model for model in pair.ours.api.get("/v1/models").json()["data"]}
@@ -90,4 +90,4 @@ def test_several_replicas_refuse_run_time_changes(two_replicas: Node, method: st
         error = refused.json()["error"]
         assert error | {"message": ""} == {"message": "", "type": "invalid_request_error", "param": None, "code": 409}
         assert "2 replicas" in error["message"]
-        assert "lora_modules" in error["message"]
+        assert "engine_args" in error["message"]
