@@ -10,6 +10,7 @@ With --check nothing is written, and the exit code is 1 where a page is not up t
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -290,6 +291,36 @@ def engine_config() -> str:
     return f"{REFERENCE['card'](EngineConfig)}\n{made}\n{REFERENCE['described'](of_arguments)}"
 
 
+SAMPLES: dict[str, Any] = {
+    "tensor_parallel_size": 2,
+    "pipeline_parallel_size": 2,
+    "dtype": "float16",
+    "load_format": "dummy",
+    "gpu_memory_utilization": 0.5,
+    "max_model_len": 512,
+    "trust_remote_code": True,
+    "download_dir": "/weights",
+    "enable_prefix_caching": False,
+    "disable_log_stats": True,
+    "custom_chat_template": "/template.jinja",
+}
+"""A value of each key that becomes an argument of the engine."""
+
+
+def engine_arguments() -> str:
+    """What each key of a model becomes in each engine, found by building with it and without it."""
+    builders = {name: engines.get_registry().config_builder(name) for name in ("vllm", "sglang")}
+    rows = []
+    for key, value in SAMPLES.items():
+        cells = [f"`{key}: {json.dumps(value)}`"]
+        for builder in builders.values():
+            without, given = (builder.build_config({"model": "demo", "use_cpu": False, **more}) for more in ({}, {key: value}))
+            changed = {name: made for name, made in given.items() if without.get(name) != made}
+            cells.append(", ".join(f"`{name}: {json.dumps(made)}`" for name, made in changed.items()))
+        rows.append(tuple(cells))
+    return table(("Key", "vLLM", "SGLang"), rows)
+
+
 def example(name: str, language: str) -> Callable[[], str]:
     """A file below docs/examples, whole."""
     return lambda: REFERENCE["source"](f"examples/{name}", language)
@@ -319,7 +350,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "echo_project": example("echo_engine/pyproject.toml", "toml"),
     "echo_dockerfile": example("echo_engine/Dockerfile", "dockerfile"),
     "basic_vllm": example("basic_vllm.py", "python"),
+    "sglang_deployment": example("sglang_deployment.py", "python"),
     "engine_selection": example("engine_selection.py", "python"),
+    "engine_arguments": engine_arguments,
 }
 
 
