@@ -7,6 +7,7 @@ floats to the last bit: both servers run the same code on the same machine, and 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ TIMES = {
 """Fields whose value is a clock: both servers must have a number there, of any value."""
 
 GENERATED = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b|(?<=[-_])[0-9a-f]{16,32}\b|\b[0-9a-f]{16}\b"
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b|(?<=[-_])[0-9a-f]{16,32}\b|\b[0-9a-f]{16}\b|(?<=\bfc_)[0-9a-f]{8}\b"
 )
 """Ids that a server makes up at random. Only this part of a text is left out: prefixes, and ids that the client chose, are compared."""
 
@@ -107,8 +108,12 @@ def comparable(value: Any, name: str = "") -> Any:
     return value
 
 
-def differences(ours: Answer, theirs: Answer) -> list[str]:
-    """One line for each field that is not equal, as ``path: ours != theirs``; empty if the answers are."""
+def differences(ours: Answer, theirs: Answer, *, tolerance: float = 0) -> list[str]:
+    """One line for each field that is not equal, as ``path: ours != theirs``; empty if the answers are.
+
+    Args:
+        tolerance: how far apart two floats may be, relative and absolute.
+    """
     unnamed = {name for name in NAMING_HEADERS if comparable(theirs.headers.get(name, "<generated>")) == "<generated>"}
     sides = [
         {
@@ -118,16 +123,18 @@ def differences(ours: Answer, theirs: Answer) -> list[str]:
         }
         for answer in (ours, theirs)
     ]
-    return list(_compare("$", *sides))
+    return list(_compare("$", *sides, tolerance))
 
 
-def _compare(path: str, ours: Any, theirs: Any) -> Iterator[str]:
+def _compare(path: str, ours: Any, theirs: Any, tolerance: float) -> Iterator[str]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in [*ours, *(key for key in theirs if key not in ours)]:
-            yield from _compare(f"{path}.{key}", ours.get(key, MISSING), theirs.get(key, MISSING))
+            yield from _compare(f"{path}.{key}", ours.get(key, MISSING), theirs.get(key, MISSING), tolerance)
     elif isinstance(ours, list) and isinstance(theirs, list):
         for index in range(max(len(ours), len(theirs))):
-            yield from _compare(f"{path}[{index}]", *(side[index] if index < len(side) else MISSING for side in (ours, theirs)))
+            yield from _compare(f"{path}[{index}]", *(side[index] if index < len(side) else MISSING for side in (ours, theirs)), tolerance)
+    elif isinstance(ours, float) and isinstance(theirs, float) and math.isclose(ours, theirs, rel_tol=tolerance, abs_tol=tolerance):
+        return
     elif type(ours) is not type(theirs) or ours != theirs:
         yield f"{path}: {_short(ours)} != {_short(theirs)}"
 

@@ -13,6 +13,7 @@ from typing import Any
 from tests.engines.shapes import MODEL, Shape
 
 ATTEMPTS = 5
+TOLERANCE = 1e-4
 MODEL_PATH = f"/opt/ray-serve-cai/models/{MODEL}"
 
 
@@ -32,8 +33,9 @@ class Contract:
     ``start`` comes first on the command line, model included. ``ready`` is the path that answers when that server is ready, and
     ``settle`` are requests that bring both servers into the same state. ``answered_otherwise`` are shapes that the product answers
     in its own way on purpose, each with the reason; ``unsteady`` are shapes that two runs of the engine's own server answer in
-    different ways, so that both servers are asked up to `ATTEMPTS` times, and one pair of answers must be equal. ``accepted`` are bad
-    requests, with ``error-`` in their names, that this engine takes. ``left_out`` says which generated requests are not compared.
+    different ways, so that both servers are asked up to `ATTEMPTS` times, and one pair of answers must be equal. ``batched`` are shapes
+    whose floats may differ by `TOLERANCE`. ``accepted`` are bad requests, with ``error-`` in their names, that this engine takes.
+    ``left_out`` says which generated requests are not compared.
     """
 
     engine: str
@@ -47,6 +49,7 @@ class Contract:
     settle: tuple[str, ...] = ()
     answered_otherwise: Mapping[str, str] = field(default_factory=dict)
     unsteady: Mapping[str, str] = field(default_factory=dict)
+    batched: frozenset[str] = frozenset()
     accepted: frozenset[str] = frozenset()
     left_out: Callable[[Shape], bool] = lambda shape: False
 

@@ -56,7 +56,10 @@ BY_CHANCE = {
 }
 
 
-BATCHED = "the last bits of its floats depend on whether SGLang runs the texts in one batch or in several"
+BATCHED = frozenset(
+    {"completion-batch-logprobs", "completion-of-several-prompts", "embeddings", "embeddings-of-tokens", "encode-texts", "v1-score"}
+)
+"""The last bits of their floats depend on whether SGLang runs the texts in one batch or in several."""
 ACCEPTED = frozenset(
     {
         *("error-limit-zero", "error-temperature-high", "error-top-k", "error-n-greedy", "error-logprobs-negative", "error-top-logprobs-alone"),
@@ -78,7 +81,9 @@ def left_out(shape: Shape) -> bool:
     body = shape.body
     refused = body.get("model") == "nope" or HUGE in body.values()
     several = body.get("n") not in (None, 1) or isinstance(body.get("prompt"), list)
-    return refused or (body.get("temperature") != 0 and several)
+    texts = body.get("input")
+    batched = isinstance(texts, list) and len(texts) > 1 and not isinstance(texts[0], int)
+    return refused or batched or (body.get("temperature") != 0 and several)
 
 
 SGLANG = Contract(
@@ -102,7 +107,7 @@ SGLANG = Contract(
     profiles={profile.name: profile for profile in PROFILES},
     shapes=(*(shape for shape in (*CHAT, *COMPLETIONS, *OTHER, *ERRORS, *POOLING) if suits(shape)), *SGLANG_SHAPES, *SGLANG_EMBEDDINGS),
     answered_otherwise=ANSWERED_OTHERWISE,
-    unsteady=dict.fromkeys(("completion-batch-logprobs", "embeddings", "embeddings-of-tokens", "encode-texts"), BATCHED),
+    batched=BATCHED,
     accepted=ACCEPTED,
     left_out=left_out,
 )

@@ -11,7 +11,7 @@ import httpx
 
 from tests.containers import READY_S, Node, run, until
 from tests.engines.comparison import Answer, ask, differences
-from tests.engines.contract import ATTEMPTS, Contract, Profile
+from tests.engines.contract import ATTEMPTS, TOLERANCE, Contract, Profile
 from tests.engines.contracts import CONTRACTS
 from tests.engines.shapes import MODEL, Shape
 
@@ -59,7 +59,7 @@ class Pair:
         """Fail with a readable list unless the answers are equal; the answer, if they are."""
         for _ in range(ATTEMPTS if shape.name in self.contract.unsteady else 1):
             ours, theirs = self.ask(shape)
-            found = differences(ours, theirs)
+            found = differences(ours, theirs, tolerance=TOLERANCE if shape.name in self.contract.batched else 0)
             if not found:
                 break
         assert not found, f"{shape.name} ({shape.reason}): ours != theirs\n  " + "\n  ".join(found[:40])

@@ -61,6 +61,12 @@ def test_everything_else_is_seen(ours: Answer, line: str) -> None:
     assert found.startswith(line)
 
 
+def test_floats_may_differ_as_far_as_is_said() -> None:
+    near = answer(changed(choices=[BODY["choices"][0] | {"logprob": -0.25001}]))
+    assert differences(near, answer(), tolerance=1e-4) == []
+    assert len(differences(near, answer(), tolerance=1e-6)) == 1
+
+
 def stream(*pieces: str, finish: str = "stop", done: bool = True) -> dict[str, Any]:
     """A chat's stream, folded."""
     chunks: list[dict[str, Any]] = [{"id": "a", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}]
