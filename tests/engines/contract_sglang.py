@@ -57,9 +57,9 @@ BY_CHANCE = {
 
 
 BATCHED = frozenset(
-    {"completion-batch-logprobs", "completion-of-several-prompts", "embeddings", "embeddings-of-tokens", "encode-texts", "v1-score"}
+    {"completion-batch-logprobs", "completion-of-several-prompts", "embeddings", "embeddings-of-tokens", "encode-texts", "v1-score", "generated"}
 )
-"""The last bits of their floats depend on whether SGLang runs the texts in one batch or in several."""
+"""The last bits of their floats depend on whether SGLang runs the texts in one batch or in several, and on what its cache held before."""
 ACCEPTED = frozenset(
     {
         *("error-limit-zero", "error-temperature-high", "error-top-k", "error-n-greedy", "error-logprobs-negative", "error-top-logprobs-alone"),
@@ -82,8 +82,8 @@ def left_out(shape: Shape) -> bool:
     refused = body.get("model") == "nope" or HUGE in body.values()
     several = body.get("n") not in (None, 1) or isinstance(body.get("prompt"), list)
     texts = body.get("input")
-    batched = isinstance(texts, list) and len(texts) > 1 and not isinstance(texts[0], int)
-    return refused or batched or (body.get("temperature") != 0 and several)
+    packed = body.get("encoding_format") == "base64" and isinstance(texts, list) and len(texts) > 1 and not isinstance(texts[0], int)
+    return refused or packed or (body.get("temperature") != 0 and several)
 
 
 SGLANG = Contract(
