@@ -51,8 +51,11 @@ class ModelConfig(Strict):
     replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Copies of the model.")
     tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share each layer.")
     pipeline_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share the list of layers.")
+    nodes_per_replica: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Nodes that a replica spans, each with as many of its ranks."
+    )
     cpus_per_replica: Annotated[float, Field(gt=0, le=1024)] = Field(
-        1.0, description="CPUs that a replica reserves in Ray; Ray sets its OMP threads to this number."
+        1.0, description="CPUs that a replica reserves in Ray on each of its nodes; Ray sets its OMP threads to this number."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the device of the image.")
     engine_args: EngineArguments = Field(
@@ -73,6 +76,15 @@ class ModelConfig(Strict):
         if not _SEGMENT.fullmatch(name.lstrip("/")):
             raise ValueError("use letters, digits, '.', '_', '-' and '/' so that it can stand in a URL")
         return name
+
+    @model_validator(mode="after")
+    def _ranks_divide(self) -> ModelConfig:
+        if self.ranks % self.nodes_per_replica:
+            raise ValueError(
+                f"nodes_per_replica is {self.nodes_per_replica} and a replica has {self.ranks} ranks "
+                "(tensor_parallel_size times pipeline_parallel_size), which do not divide evenly; change one of them"
+            )
+        return self
 
     @property
     def ranks(self) -> int:

@@ -55,6 +55,18 @@ class LLMEngineProtocol(Protocol):
 
 
 @runtime_checkable
+class SpansNodes(Protocol):
+    """What an engine has besides, when one replica of it may stand on several nodes; its card then says ``spans_nodes``.
+
+    ``start`` of `LLMEngineProtocol` starts the ranks of the first node, which ``config.seat`` tells it.
+    """
+
+    @classmethod
+    def run_shard(cls, config: EngineConfig) -> None:
+        """Run the ranks of a further node, ``config.seat.node``, in this process, until they end."""
+
+
+@runtime_checkable
 class ConfigBuilderProtocol(Protocol):
     """Turns a user's configuration into the engine's own arguments. Pure; imports no engine.
 
@@ -104,6 +116,7 @@ class EngineInfo:
         one_replica_paths: paths of the engine's HTTP application, what lies below them included, whose requests change only the
             replica that they reach.
             They are refused where a model has several replicas, which would then differ.
+        spans_nodes: whether a replica may stand on several nodes; the engine is then a `SpansNodes` too.
         weights: whether a model is files, which must be there before anything is started.
 
     Raises:
@@ -119,6 +132,7 @@ class EngineInfo:
     install: str = ""
     alternatives: tuple[str, ...] = ()
     one_replica_paths: tuple[str, ...] = ()
+    spans_nodes: bool = False
     weights: bool = True
 
     def __post_init__(self) -> None:

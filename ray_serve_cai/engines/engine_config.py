@@ -11,6 +11,22 @@ from ray_serve_cai.engines.base import EngineInfo
 from ray_serve_cai.errors import ConfigError, EngineError, one_line
 
 
+class Seat(BaseModel):
+    """A node's place in a replica that spans several.
+
+    Attributes:
+        node: 0 for the one with the replica's own process, which the others look for.
+        address: IP address of node 0.
+        port: where its first rank waits for the others.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    node: int
+    address: str
+    port: int
+
+
 class EngineConfig(BaseModel):
     """One model, ready to be deployed.
 
@@ -20,12 +36,14 @@ class EngineConfig(BaseModel):
         model: local path or Hugging Face id, as the engine takes it.
         arguments: the engine's own arguments, as its config builder made them, without model and name.
         ranks: processes of one replica.
+        nodes: nodes that one replica spans, each with as many of its ranks.
         gpus: GPUs of one replica; 0 on CPUs.
-        cpus: CPUs that one replica reserves.
+        cpus: CPUs that one replica reserves on each of its nodes.
         replicas: copies of the model.
         max_ongoing_requests: requests one replica works on at a time.
         drain_s: seconds a leaving replica may take to finish its streams.
         labelled: whether the cluster's nodes say by labels which engines they have, as nodes of our images do.
+        seat: this node's place, in a replica that spans several; set when it starts.
         hf_token: token for the hub, given to the engine's process alone; never part of a dump.
     """
 
@@ -36,12 +54,14 @@ class EngineConfig(BaseModel):
     model: str
     arguments: dict[str, Any]
     ranks: int = 1
+    nodes: int = 1
     gpus: int = 0
     cpus: float = 1.0
     replicas: int = 1
     max_ongoing_requests: int = 1000
     drain_s: int = 60
     labelled: bool = True
+    seat: Seat | None = None
     hf_token: SecretStr | None = Field(None, exclude=True)
 
     @property

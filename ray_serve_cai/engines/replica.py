@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from ray import serve
 
 from ray_serve_cai import labels
-from ray_serve_cai.engines import middleware, report
+from ray_serve_cai.engines import gang, middleware, report
 from ray_serve_cai.engines.base import ASGIApp
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.memory import check_memory
@@ -39,12 +39,14 @@ class Replica:
 
     async def __init__(self, config: dict[str, Any], hf_token: SecretStr | None = None) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config = EngineConfig.model_validate(config)
+        self._started = False
         name = self._config.name
         if hf_token is not None:
             os.environ["HF_TOKEN"] = hf_token.get_secret_value()
         try:
             self._report("loading weights")
             check_memory(self._config)
+            self._gather()
             self._engine = engine_class(self._config.info)(self._config)  # type: ignore[call-arg]
             await self._engine.start(self._report)
             self._report("warming up")
@@ -53,6 +55,7 @@ class Replica:
             typed = error if isinstance(error, RayServeCaiError) else _unforeseen(error, name)
             report.write(name, report.StartReport(error=str(typed), error_type=type(typed).__name__))
             raise
+        self._started = True
         self._report("ready")
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -67,16 +70,34 @@ class Replica:
         if engine is not None:
             await engine.shutdown()
 
+    def _gather(self) -> None:
+        """Start the ranks of the other nodes, where there are any."""
+        if self._config.nodes > 1:
+            self._config, self._lease = gang.seated(self._config)
+            self._gang = gang.Gang(self._config, self._lost)
+
+    def _lost(self, reason: Exception) -> None:
+        """Without all of its ranks a replica answers nothing more: end at once, so that nobody waits and Serve makes another."""
+        name = self._config.name
+        logger.error("model %s: %s; the replica ends", name, reason)
+        if isinstance(reason, EngineError) and not self._started:
+            report.write(name, report.StartReport(error=f"model {name!r} did not start: {reason}", error_type="EngineError"))
+        logging.shutdown()
+        os._exit(1)
+
     def _report(self, phase: str) -> None:
         logger.info("model %s: %s", self._config.name, phase)
         report.write(self._config.name, report.StartReport(phase=phase))
 
 
 class ReplicaFactory:
-    """`DeploymentFactoryProtocol` for every engine that fits into one node."""
+    """`DeploymentFactoryProtocol` for every engine."""
 
     def create_deployment(self, engine_config: EngineConfig) -> serve.Application:
-        """One actor per replica with all its GPUs; it prefers worker nodes, and takes the head where there is no other."""
+        """One actor per replica with all its GPUs; it prefers worker nodes, and takes the head where there is no other.
+
+        A replica that spans nodes takes a group of equal shares, each on a node of its own; its actor is in the first.
+        """
         deployment = serve.deployment(
             Replica,
             name="engine",
@@ -86,21 +107,23 @@ class ReplicaFactory:
             health_check_period_s=2,
             health_check_timeout_s=30,
             max_constructor_retry_count=3,
-            ray_actor_options=actor_options(engine_config),
+            **placement(engine_config),
         )
         return deployment.bind(engine_config.model_dump(), engine_config.hf_token)
 
 
-def actor_options(config: EngineConfig) -> dict[str, Any]:
-    """Ray's options for the replica's actor: exactly its GPUs, on a node whose image has the engine."""
-    resources = {"num_cpus": config.cpus, "num_gpus": config.gpus}
-    if not config.labelled:
-        return resources
-    engine = labels.engine(config.engine)
-    return resources | {
-        "label_selector": engine | {labels.ROLE: "worker"},
-        "fallback_strategy": [{"label_selector": engine}],
-    }
+def placement(config: EngineConfig) -> dict[str, Any]:
+    """Serve's options for where a replica goes: exactly its GPUs, on nodes whose image has the engine."""
+    share = gang.bundle(config)
+    actor: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share.get("GPU", 0)}
+    engine = labels.engine(config.engine) if config.labelled else {}
+    if config.nodes > 1:
+        group = {"placement_group_bundles": [share] * config.nodes, "placement_group_strategy": "STRICT_SPREAD"}
+        selectors = {"placement_group_bundle_label_selector": [engine] * config.nodes} if engine else {}
+        return {"ray_actor_options": actor, **group, **selectors}
+    if engine:
+        actor |= {"label_selector": engine | {labels.ROLE: "worker"}, "fallback_strategy": [{"label_selector": engine}]}
+    return {"ray_actor_options": actor}
 
 
 def _unforeseen(error: Exception, model: str) -> EngineError:

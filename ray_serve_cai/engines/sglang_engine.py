@@ -6,9 +6,11 @@ All that touches SGLang's private names stands here; read in SGLang 0.5.23 (sgla
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from ray_serve_cai import engine_ports
 from ray_serve_cai.engines import arguments
 from ray_serve_cai.engines.base import ASGIApp, Report
 from ray_serve_cai.engines.engine_config import EngineConfig, start_error
@@ -49,6 +51,7 @@ class SGLangEngine:
         from sglang.srt.utils.auth import add_api_key_middleware
 
         report("loading weights")
+        bind_threads(self._config)
         parsed = server_arguments(self._config)
         try:
             engine = Engine(server_args=parsed)
@@ -98,6 +101,31 @@ class SGLangEngine:
     async def shutdown(self) -> None:
         await self._stack.aclose()
 
+    @classmethod
+    def run_shard(cls, config: EngineConfig) -> None:
+        """`SpansNodes`: what SGLang's server does on a further node, a port for its probes included."""
+        from sglang.srt.entrypoints.http_server import launch_server
+
+        bind_threads(config)
+        port = engine_ports.lease(os.environ)
+        parsed = server_arguments(config)
+        parsed.port = port.port
+        launch_server(parsed)
+
+
+def bind_threads(config: EngineConfig) -> None:
+    """Several ranks on CPUs: SGLang gives each a NUMA node of its own unless told which CPUs, and refuses where there are fewer."""
+    if config.ranks > 1 and not config.gpus:
+        os.environ.setdefault("SGLANG_CPU_OMP_THREADS_BIND", cpu_groups(config, sorted(os.sched_getaffinity(0))))
+
+
+def cpu_groups(config: EngineConfig, cpus: list[int]) -> str:
+    """A group of CPUs for each rank, as SGLang reads them; the ranks of one node share its CPUs evenly. Pure."""
+    here = config.ranks // config.nodes
+    size = max(len(cpus) // here, 1)
+    taken = [[cpus[(size * (rank % here) + place) % len(cpus)] for place in range(size)] for rank in range(config.ranks)]
+    return "|".join(",".join(map(str, group)) for group in taken)
+
 
 def server_arguments(config: EngineConfig) -> ServerArgs:
     """What ``sglang serve`` would have parsed from the same arguments, defaults included.
@@ -110,6 +138,10 @@ def server_arguments(config: EngineConfig) -> ServerArgs:
     parser = argparse.ArgumentParser()
     ServerArgs.add_cli_args(parser)
     words = ["--model-path", config.model, "--served-model-name", config.name]
+    if config.seat:
+        address = config.seat.address
+        place = f"[{address}]:{config.seat.port}" if ":" in address else f"{address}:{config.seat.port}"
+        words += ["--nnodes", str(config.nodes), "--node-rank", str(config.seat.node), "--dist-init-addr", place]
     parsed = arguments.parse(parser, words, config.arguments, model=config.name, engine="SGLang")
     parsed.skip_server_warmup = True  # it would ask a port of its own, which is not open here
     try:

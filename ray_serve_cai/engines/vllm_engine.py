@@ -81,6 +81,16 @@ class VLLMEngine:
     async def shutdown(self) -> None:
         await self._stack.aclose()
 
+    @classmethod
+    def run_shard(cls, config: EngineConfig) -> None:
+        """`SpansNodes`: what ``vllm serve --headless`` does."""
+        from vllm.entrypoints.cli.serve import run_headless
+
+        parsed = server_arguments(config)
+        parsed.headless = True
+        parsed.api_server_count = 1
+        run_headless(parsed)
+
 
 def create_vllm_deployment(
     engine_config: Mapping[str, Any], num_replicas: int = 1, tensor_parallel_size: int = 1, use_cpu: bool = False
@@ -99,6 +109,9 @@ def server_arguments(config: EngineConfig) -> Namespace:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     words = [config.model, "--served-model-name", config.name]
+    if config.seat:
+        words += ["--nnodes", str(config.nodes), "--node-rank", str(config.seat.node)]
+        words += ["--master-addr", config.seat.address, "--master-port", str(config.seat.port)]
     parsed = arguments.parse(make_arg_parser(FlexibleArgumentParser()), words, config.arguments, model=config.name, engine="vLLM")
     parsed.model = config.model
     parsed.enable_request_id_headers = False  # Serve names the request in every answer; vLLM would do it once more

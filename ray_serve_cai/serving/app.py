@@ -43,6 +43,8 @@ def engine_configs(config: Config, *, default_engine: str, device: str, drain_s:
 def _engine_config(model: ModelConfig, max_ongoing_requests: int, default_engine: str, device: str, grace_s: int) -> EngineConfig:
     registry = get_registry()
     info = registry.get(model.engine or default_engine)
+    if model.nodes_per_replica > 1 and not info.spans_nodes:
+        raise ConfigError(f"models[{model.name}].nodes_per_replica: engine {info.name} runs on one node only; set it to 1.")
     builder = registry.config_builder(info.name)
     source = resolve(model.source) if info.weights else model.source
     use_cpu = (device if model.device == "auto" else model.device) == "cpu"
@@ -54,6 +56,7 @@ def _engine_config(model: ModelConfig, max_ongoing_requests: int, default_engine
         info,
         builder.build_config(user),
         ranks=model.ranks,
+        nodes=model.nodes_per_replica,
         use_cpu=use_cpu,
         cpus=model.cpus_per_replica,
         replicas=model.replicas,

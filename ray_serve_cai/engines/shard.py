@@ -1,0 +1,77 @@
+"""A shard's process: python -m ray_serve_cai.engines.shard, with an `EngineConfig` as one line of JSON on its standard input.
+
+It starts the engine as a child in a process group of its own, and ends that group when its input ends, which is when whoever
+started it dies, or when the engine's process does. A rank that is not the first would not notice that the first one died.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+GRACE_S = 3
+_PDEATHSIG = 1
+"""PR_SET_PDEATHSIG, linux/prctl.h."""
+
+
+def main() -> int:
+    """Keep the engine; its exit code."""
+    config = sys.stdin.buffer.readline()
+    command = [sys.executable, "-m", "ray_serve_cai.engines.shard", "engine"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    if child.stdin:
+        child.stdin.write(config)
+        child.stdin.close()
+    ended = os.pidfd_open(child.pid)
+    select.select([sys.stdin.buffer, ended], [], [])
+    end_group(child.pid)
+    return child.wait()
+
+
+def end_group(group: int, grace_s: float = GRACE_S) -> None:
+    """SIGTERM to every process of a group, and SIGKILL to those that are still there after the grace."""
+    deadline = time.monotonic() + grace_s
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+        while time.monotonic() < deadline and _alive(group):
+            time.sleep(0.05)
+        os.killpg(group, signal.SIGKILL)
+
+
+def _alive(group: int) -> bool:
+    """Whether a process of the group runs; one that has ended and was not waited for does not."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def engine() -> None:
+    """Run the engine's ranks of this node until they end; die with the process that started this one."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL)
+    from ray_serve_cai.engines.base import SpansNodes
+    from ray_serve_cai.engines.engine_config import EngineConfig
+    from ray_serve_cai.engines.registry import engine_class
+    from ray_serve_cai.errors import ConfigError
+
+    config = EngineConfig.model_validate_json(sys.stdin.buffer.readline())
+    made = engine_class(config.info)
+    if not issubclass(made, SpansNodes):
+        raise ConfigError(f"engine {config.engine!r} runs on one node only; set nodes_per_replica to 1.")
+    made.run_shard(config)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["engine"]:
+        engine()
+    else:
+        sys.exit(main())
