@@ -86,6 +86,7 @@ while true; do
     line=$(docker logs "$id" 2>&1 | grep '^ray-serve-cai: error:' | tail -n 1 || true)
     compose stop --timeout 5 >/dev/null 2>&1 || true
     say "${line:-ray-serve-cai: error: the head left with exit code $code; see: make logs}"
+    say "cluster: stopped; what ran before this start is stopped as well"
     exit "$code"
   fi
   phase=$(docker exec "$id" ray-serve-cai health 2>/dev/null) && break
@@ -93,6 +94,7 @@ while true; do
     said=$phase
     say "cluster: $((SECONDS - started)) s: $phase"
   fi
+  case $phase in failed:*) docker update --restart=no "$id" >/dev/null ;; esac # it leaves by itself, with the code that says why
   [ $((SECONDS - started)) -lt "$timeout_s" ] || fail 69 "not ready after $timeout_s s; last seen: ${said:-nothing}. See: make logs"
   sleep 1
 done

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ray_serve_cai import RayBackend, engines, errors, sources
+from ray_serve_cai import RayBackend, engine_ports, engines, errors, sources
 from ray_serve_cai.config import ClusterConfig, Config, DashboardConfig, ModelConfig, ResourcesConfig, ServerConfig
 from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
 from ray_serve_cai.engines.user_config import UserConfig
@@ -66,6 +66,10 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
     "Listening": {
         "RSCAI_HOST": (f"`{DEFAULTS.host}`", "IP address that the front door listens on."),
         "RSCAI_PORT": (f"`{DEFAULTS.ports.front_door}`", "Port of the front door."),
+        "RSCAI_ENGINE_PORTS": (
+            f"`{engine_ports.DEFAULT[0]}-{engine_ports.DEFAULT[1]}`",
+            "Range of the ports on which the ranks of one replica find each other.",
+        ),
         "RSCAI_SERVE_PORT": (f"`{DEFAULTS.ports.serve_http}`", "Port of Ray Serve's own ingress."),
         "RSCAI_STATUS_PORT": (f"`{DEFAULTS.ports.status}`", "Port of the launcher's status server; equal on all nodes."),
     },

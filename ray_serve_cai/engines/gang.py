@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ray_serve_cai import engine_ports
 from ray_serve_cai.engines.engine_config import EngineConfig, Seat
+from ray_serve_cai.engines.leftovers import end_group
 from ray_serve_cai.errors import EngineError, one_line
 
 logger = logging.getLogger("ray.serve")
@@ -68,15 +69,26 @@ class Shard:
             env=environment,
             text=True,
             errors="replace",
+            start_new_session=True,  # Ray ends this actor's own group with it, and the guardian must outlive that
         )
         if process.stdin:
             process.stdin.write(EngineConfig.model_validate(config).model_dump_json() + "\n")
             process.stdin.flush()
+        lines = iter(process.stdout or ())
+        group = int(next(lines, "0"))
+        threading.Thread(target=_after, args=(process, group), daemon=True).start()
         said = ""
-        for line in process.stdout or ():
+        for line in lines:
             said = line.strip() if _ERROR.search(line) else said
             yield line.rstrip()
         raise EngineError(f"the engine ended with code {process.wait()}; {said or 'it did not say why'}")
+
+
+def _after(process: subprocess.Popen[str], group: int) -> None:
+    """Nothing of the engine stays when its guardian was killed; its log, which all of its processes hold open, ends with them."""
+    process.wait()
+    if group:
+        end_group(group, 0)
 
 
 class Gang:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from ray import serve
 
 from ray_serve_cai import labels
-from ray_serve_cai.engines import gang, middleware, report
+from ray_serve_cai.engines import gang, leftovers, middleware, report
 from ray_serve_cai.engines.base import ASGIApp
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.memory import check_memory
@@ -46,9 +46,12 @@ class Replica:
         try:
             self._report("loading weights")
             check_memory(self._config)
+            undertaker = leftovers.Undertaker() if self._config.ranks > 1 else None
             self._gather()
             self._engine = engine_class(self._config.info)(self._config)  # type: ignore[call-arg]
             await self._engine.start(self._report)
+            if undertaker:
+                undertaker.remember()
             self._report("warming up")
             await warm_up(self._engine.asgi_app(), name, self._config.arguments.get("api_key"))
         except Exception as error:  # whatever it is, Serve's own message would not say it

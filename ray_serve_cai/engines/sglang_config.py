@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray_serve_cai.engines import user_config
 from ray_serve_cai.engines.config_builder import ConfigBuilder
 from ray_serve_cai.engines.deployment import EngineDeploymentFactory
 from ray_serve_cai.engines.registry import SGLANG
 from ray_serve_cai.engines.user_config import UserConfig
+from ray_serve_cai.errors import ConfigError
 
 _CLUSTER = "tensor_parallel_size and the cluster's nodes"
 _OURS = {
@@ -27,6 +29,8 @@ _OURS = {
     "hf_token": "HF_TOKEN, or hf_token in the Python API",
 }
 """Arguments of SGLang's server that this project decides, and what decides them."""
+_SHARED = ("max_model_len", "gpu_memory_utilization", "enable_prefix_caching", "disable_log_stats")
+"""Keys of every engine that SGLang's own server calls otherwise."""
 CPU_TOKENS = 4096
 """Tokens of all running requests together that the cache has room for, on CPUs."""
 
@@ -37,6 +41,16 @@ class SGLangConfigBuilder(ConfigBuilder):
     decided = _OURS
 
     def arguments(self, config: UserConfig) -> dict[str, Any]:
+        """``engine_args`` may also hold keys that all engines share, by which vLLM calls its arguments too.
+
+        Raises:
+            ConfigError: LoRA adapters on CPUs.
+        """
+        config = _own_names(config)
+        if config.use_cpu and config.engine_args.keys() & {"enable_lora", "lora_paths"}:
+            raise ConfigError(
+                "engine_args.enable_lora: SGLang keeps LoRA adapters in pinned memory, which needs a GPU; serve them with vLLM here."
+            )
         optional = {
             "mem_fraction_static": config.gpu_memory_utilization,
             "context_length": config.max_model_len,
@@ -55,6 +69,16 @@ class SGLangConfigBuilder(ConfigBuilder):
             **{key: value for key, value in optional.items() if value is not None},
             **config.engine_args,
         }
+
+
+def _own_names(config: UserConfig) -> UserConfig:
+    """The configuration with shared keys taken out of its ``engine_args``."""
+    shared = {key: config.engine_args[key] for key in _SHARED if key in config.engine_args}
+    if not shared:
+        return config
+    checked = user_config.parse({"model": config.model, **shared})
+    rest = {key: value for key, value in config.engine_args.items() if key not in shared}
+    return config.model_copy(update={"engine_args": rest} | {key: getattr(checked, key) for key in shared})
 
 
 def _on_cpus(config: UserConfig) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A shard's process: python -m ray_serve_cai.engines.shard, with an `EngineConfig` as one line of JSON on its standard input.
 
-It starts the engine as a child in a process group of its own, and ends that group when its input ends, which is when whoever
-started it dies, or when the engine's process does. A rank that is not the first would not notice that the first one died.
+It starts the engine as a child in a process group of its own, writes the group's number as its first line, and ends the group when
+its input ends, which is when whoever started it dies, or when the engine's process does. A rank that is not the first would not
+notice that the first one died.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 
-GRACE_S = 3
+from ray_serve_cai.engines.leftovers import end_group
+
 _PDEATHSIG = 1
 """PR_SET_PDEATHSIG, linux/prctl.h."""
 
@@ -25,6 +25,7 @@ def main() -> int:
     config = sys.stdin.buffer.readline()
     command = [sys.executable, "-m", "ray_serve_cai.engines.shard", "engine"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    print(child.pid, flush=True)
     if child.stdin:
         child.stdin.write(config)
         child.stdin.close()
@@ -32,27 +33,6 @@ def main() -> int:
     select.select([sys.stdin.buffer, ended], [], [])
     end_group(child.pid)
     return child.wait()
-
-
-def end_group(group: int, grace_s: float = GRACE_S) -> None:
-    """SIGTERM to every process of a group, and SIGKILL to those that are still there after the grace."""
-    deadline = time.monotonic() + grace_s
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGTERM)
-        while time.monotonic() < deadline and _alive(group):
-            time.sleep(0.05)
-        os.killpg(group, signal.SIGKILL)
-
-
-def _alive(group: int) -> bool:
-    """Whether a process of the group runs; one that has ended and was not waited for does not."""
-    import psutil
-
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
 
 
 def engine() -> None:

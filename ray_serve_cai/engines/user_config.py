@@ -31,7 +31,7 @@ class UserConfig(Strict):
     num_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Copies of the model.")
     use_cpu: bool | None = Field(None, description="Run on CPUs. Default: true where the cluster has no GPU.")
     dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = Field(
-        "auto", description="Type of weights and activations; `auto` on CPUs is bfloat16."
+        "auto", description="Type of weights and activations; `auto` on CPUs is bfloat16 with vLLM and float32 with SGLang."
     )
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="Part of a GPU's memory that the engine may take. Default: the engine's."

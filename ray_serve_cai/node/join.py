@@ -97,7 +97,7 @@ async def wait_for_head(
 
 
 def compare(mine: Manifest, head: dict[str, Any]) -> None:
-    """Refuse to join a head that differs in what must be equal; another build only warns.
+    """Refuse to join a head that differs in what must be equal; another build with the same engine only warns.
 
     Raises:
         VersionMismatchError: naming both sides and the fix.
@@ -108,7 +108,7 @@ def compare(mine: Manifest, head: dict[str, Any]) -> None:
             raise VersionMismatchError(
                 f"this node has {key} {own[key]} and the head has {head.get(key)}; start both from images of the same release."
             )
-    if own["build_id"] != head.get("build_id"):
+    if own["build_id"] != head.get("build_id") and own["engine"] == head.get("engine"):
         logger.warning("this node is build %s and the head is build %s", own["build_id"], head.get("build_id"))
 
 

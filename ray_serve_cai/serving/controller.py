@@ -24,7 +24,7 @@ from ray_serve_cai.engines import report
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.report import StartReport
 from ray_serve_cai.errors import EngineError, UnavailableError
-from ray_serve_cai.serving import app
+from ray_serve_cai.serving import app, replica_logs
 from ray_serve_cai.state import ClusterState, ModelState, NodeState
 
 if TYPE_CHECKING:
@@ -176,6 +176,13 @@ class Watch:
         elif engine.name not in self._answered and answers(self._settings.serve_port, prefix):
             self._answered.add(engine.name)
         ready, said = engine.name in self._answered, report.read(engine.name)
+        if (
+            application.get("status") == "DEPLOY_FAILED"
+            and not said.error
+            and (reason := replica_logs.last_error(application.get("name", "")))
+        ):
+            said = StartReport(error=f"model {engine.name!r} did not start: {reason}", error_type="EngineError")
+            report.write(engine.name, said)
         return model_state(engine, application, said, ready=ready, nowhere=why_nowhere(engine, nodes))
 
 

@@ -9,6 +9,7 @@ from ray_serve_cai.errors import UnavailableError
 
 _TIME = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?")
 """The part that the time stamps of Serve, vLLM and SGLang have in common: month, day, time."""
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception): \S")
 _MARKS = (":job_id:", ":actor_name:", ":task_name:")
 """Lines with which Ray begins a worker's log."""
 
@@ -33,6 +34,18 @@ def read(application: str, tail: int) -> list[str]:
     except (RayStateApiException, OSError) as error:
         raise UnavailableError(f"logs cannot be read, since Ray's dashboard does not answer: {error}") from error
     return merged(streams)[-tail:] if tail > 0 else []
+
+
+def last_error(application: str) -> str:
+    """The last line of the last traceback that a replica or its engine wrote; empty where there is none, or it cannot be read.
+
+    For a replica whose process was ended before it could say why.
+    """
+    try:
+        lines = read(application, 1000)
+    except UnavailableError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if _RAISED.match(line)), "")
 
 
 def _log(address: str, actor_id: str, suffix: str, tail: int) -> list[str]:

@@ -65,7 +65,7 @@ def host_scripts() -> str:
 
 
 def test_the_examples_are_there() -> None:
-    examples = {"local_basic", "local_cpu", "local_gpu", "multi_node_example", "mixed_engines", "cloudera_ai"}
+    examples = {"local_basic", "local_cpu", "local_gpu", "multi_node_example", "mixed_engines", "across_nodes", "cloudera_ai"}
     assert {path.stem for path in CONFIGS} == examples
 
 

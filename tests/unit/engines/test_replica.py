@@ -17,6 +17,8 @@ from ray_serve_cai.errors import EngineError
 replica = pytest.importorskip("ray_serve_cai.engines.replica", reason="ray[serve] is not installed", exc_type=ImportError)
 
 CONFIG = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={}, ranks=2, gpus=2, cpus=1.5, replicas=3, drain_s=7)
+ALONE = CONFIG.model_copy(update={"ranks": 1, "gpus": 1})
+"""Of one process, which starts no other one to clean up after it."""
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[int]]
 
@@ -34,22 +36,35 @@ def app_of(handler: Handler) -> ASGIApp:
 
 
 def test_an_actor_has_exactly_its_gpus_and_prefers_workers_with_its_engine() -> None:
-    assert replica.actor_options(CONFIG) == {
-        "num_cpus": 1.5,
-        "num_gpus": 2,
-        "label_selector": {"rscai/engine.vllm": "true", "rscai/role": "worker"},
-        "fallback_strategy": [{"label_selector": {"rscai/engine.vllm": "true"}}],
+    assert replica.placement(CONFIG) == {
+        "ray_actor_options": {
+            "num_cpus": 1.5,
+            "num_gpus": 2,
+            "label_selector": {"rscai/engine.vllm": "true", "rscai/role": "worker"},
+            "fallback_strategy": [{"label_selector": {"rscai/engine.vllm": "true"}}],
+        }
+    }
+
+
+def test_a_replica_on_several_nodes_takes_an_equal_share_of_each() -> None:
+    assert replica.placement(CONFIG.model_copy(update={"nodes": 2, "ranks": 2, "gpus": 4})) == {
+        "ray_actor_options": {"num_cpus": 1.5, "num_gpus": 2},
+        "placement_group_bundles": [{"CPU": 1.5, "GPU": 2}] * 2,
+        "placement_group_strategy": "STRICT_SPREAD",
+        "placement_group_bundle_label_selector": [{"rscai/engine.vllm": "true"}] * 2,
     }
 
 
 def test_a_cluster_without_labels_is_asked_for_none() -> None:
-    assert replica.actor_options(CONFIG.model_copy(update={"labelled": False})) == {"num_cpus": 1.5, "num_gpus": 2}
+    bare = CONFIG.model_copy(update={"labelled": False})
+    assert replica.placement(bare) == {"ray_actor_options": {"num_cpus": 1.5, "num_gpus": 2}}
+    assert "placement_group_bundle_label_selector" not in replica.placement(bare.model_copy(update={"nodes": 2}))
 
 
 def test_the_deployment() -> None:
     deployment = replica.ReplicaFactory().create_deployment(CONFIG)._bound_deployment
     assert (deployment.name, deployment.num_replicas, deployment.max_ongoing_requests) == ("engine", 3, 1000)
-    assert deployment.ray_actor_options.items() >= replica.actor_options(CONFIG).items()
+    assert deployment.ray_actor_options.items() >= replica.placement(CONFIG)["ray_actor_options"].items()
     assert EngineConfig.model_validate(deployment.init_args[0]) == CONFIG
     assert deployment.init_args[1] is None
 
@@ -166,7 +181,7 @@ class Replica(replica.Replica):  # type: ignore[name-defined,misc]
 
 async def test_a_replicas_life(reports: list[report.StartReport]) -> None:
     one = Replica.__new__(Replica)
-    await one.__init__(CONFIG.model_dump())
+    await one.__init__(ALONE.model_dump())
     assert [said.phase for said in reports] == ["loading weights", "warming up", "ready"]
     await one.check_health()
     app = await one.__serve_build_asgi_app__()
@@ -180,9 +195,9 @@ async def test_a_replicas_life(reports: list[report.StartReport]) -> None:
 async def test_a_token_is_in_the_environment_of_the_engines_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_before")
     one = Replica.__new__(Replica)
-    await one.__init__(CONFIG.model_dump())
+    await one.__init__(ALONE.model_dump())
     assert os.environ["HF_TOKEN"] == "hf_before"
-    await one.__init__(CONFIG.model_dump(), SecretStr("hf_secret"))
+    await one.__init__(ALONE.model_dump(), SecretStr("hf_secret"))
     assert os.environ["HF_TOKEN"] == "hf_secret"
 
 
@@ -190,7 +205,7 @@ async def test_a_replica_that_does_not_start_says_why(reports: list[report.Start
     monkeypatch.setattr(FakeEngine, "fails", True)
     one = Replica.__new__(Replica)
     with pytest.raises(EngineError, match="the weights are broken"):
-        await one.__init__(CONFIG.model_dump())
+        await one.__init__(ALONE.model_dump())
     assert reports[-1] == report.StartReport(error="the weights are broken.", error_type="EngineError")
     await replica.Replica.__del__(one)
 
@@ -202,7 +217,7 @@ async def test_whatever_an_engine_raises_is_told(reports: list[report.StartRepor
     monkeypatch.setattr(FakeEngine, "start", broken)
     one = Replica.__new__(Replica)
     with pytest.raises(KeyError):
-        await one.__init__(CONFIG.model_dump())
+        await one.__init__(ALONE.model_dump())
     assert reports[-1].error_type == "EngineError"
     assert reports[-1].error.startswith("model 'demo' did not start: KeyError: ")
 

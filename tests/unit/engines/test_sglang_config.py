@@ -76,3 +76,24 @@ def test_what_the_project_decides_is_refused(argument: str) -> None:
 
 def test_a_correct_configuration() -> None:
     assert BUILDER.validate_config({"model": "demo", "engine_args": {"mem_fraction_static": 0.4}}) == (True, None)
+
+
+def test_shared_keys_may_stand_among_the_engines_arguments() -> None:
+    given = {"max_model_len": 512, "enable_prefix_caching": False, "schedule_policy": "lpm"}
+    built = SGLangConfigBuilder().build_config({"model": "demo", "use_cpu": True, "engine_args": given})
+    assert (built["context_length"], built["disable_radix_cache"], built["schedule_policy"]) == (512, True, "lpm")
+    assert not given.keys() - {"schedule_policy"} & built.keys()
+
+
+def test_a_shared_key_with_an_impossible_value() -> None:
+    valid, message = SGLangConfigBuilder().validate_config({"model": "demo", "engine_args": {"max_model_len": "long"}})
+    assert not valid
+    assert "max_model_len: 'long'" in str(message)
+
+
+@pytest.mark.parametrize("given", [{"enable_lora": True}, {"lora_paths": ["a=b"]}])
+def test_adapters_need_a_gpu(given: dict[str, object]) -> None:
+    valid, message = SGLangConfigBuilder().validate_config({"model": "demo", "use_cpu": True, "engine_args": given})
+    assert not valid
+    assert "pinned memory, which needs a GPU" in str(message)
+    assert SGLangConfigBuilder().validate_config({"model": "demo", "use_cpu": False, "engine_args": given}) == (True, None)
