@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ray_serve_cai import engine_ports
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node import address
 from ray_serve_cai.node.address import Address, literal_ip
@@ -185,12 +186,14 @@ def _ports(env: Environment, decision: Decision) -> Ports:
         status=integer(env, "RSCAI_STATUS_PORT", low=1, high=65535) or Ports.status,
         gcs=decision.head.port if decision.head else Ports.gcs,
     )
-    seen = dict.fromkeys(range(plan.workers_first, plan.workers_last + 1), "Ray's workers")
+    first, last = engine_ports.parse(env)
+    seen = dict.fromkeys(range(first, last + 1), "the ranks of replicas")
+    seen |= dict.fromkeys(range(plan.workers_first, plan.workers_last + 1), "Ray's workers")
     for name, port in plan.single().items():
         if port in seen:
             raise UsageError(
                 f"port {port} is wanted for {seen[port]} and for {name}; "
-                "change RSCAI_PORT, RSCAI_SERVE_PORT, RSCAI_STATUS_PORT or the port of the head's address."
+                "change RSCAI_PORT, RSCAI_SERVE_PORT, RSCAI_STATUS_PORT, RSCAI_ENGINE_PORTS or the port of the head's address."
             )
         seen[port] = name
     return plan

@@ -24,7 +24,7 @@ LAYERS = {
     "sources": {"errors"},
     "engines": {"config", "errors", "cgroup", "labels", "engine_ports"},
     "serving": {"engines", "config", "errors", "labels", "sources", "state"},
-    "node": {"errors", "labels", "sources", "state", "cgroup"},
+    "node": {"errors", "engine_ports", "labels", "sources", "state", "cgroup"},
     "ray_session": {"node", "engines", "errors"},
     "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
     "ray_processes": set(),

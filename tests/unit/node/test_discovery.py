@@ -97,6 +97,13 @@ def test_a_value_that_cannot_be_used(make_plan: Plan, env: dict[str, str], parts
         assert part in str(caught.value)
 
 
+def test_a_port_among_those_of_the_ranks(make_plan: Plan) -> None:
+    with pytest.raises(UsageError, match=r"port 8000 is wanted for the ranks of replicas and for front_door; .*RSCAI_ENGINE_PORTS"):
+        make_plan({"RSCAI_ENGINE_PORTS": "7990-8010"})
+    with pytest.raises(UsageError, match="RSCAI_ENGINE_PORTS is 'many'; use a range of ports"):
+        make_plan({"RSCAI_ENGINE_PORTS": "many"})
+
+
 def test_a_port_among_those_of_rays_workers(make_plan: Plan) -> None:
     with pytest.raises(UsageError, match="10500"):
         make_plan({"RSCAI_PORT": "10500"})
