@@ -16,7 +16,7 @@ import yaml
 
 from tests.containers import IMAGE, SGLANG, Cluster, run, until
 
-pytestmark = [pytest.mark.issue(5), pytest.mark.full]
+pytestmark = pytest.mark.issue(5)
 OVERLAYS = ("compose/config.yaml",)
 QUESTION = "What is ray-serve-cai?"
 REPLICA, SHARD, GUARDIAN, CHILD = "ray::ServeReplica", "ray::Shard", "ray_serve_cai.engines.shard", "ray_serve_cai.engines.shard engine"
@@ -72,7 +72,7 @@ def leftovers(cluster: Cluster) -> dict[str, Any]:
     return {"placement groups": groups, "ports": ports, "segments of shared memory": memory}
 
 
-@pytest.fixture(scope="module", params=list(ENGINES), ids=["vllm", "sglang"])
+@pytest.fixture(scope="module", params=[pytest.param(IMAGE, id="vllm"), pytest.param(SGLANG, id="sglang", marks=pytest.mark.full)])
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     engine = ENGINES[request.param][0]
     config = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -89,6 +89,7 @@ def test_every_answer_word_for_word(cluster: Cluster, questions: dict[str, str])
         assert cluster.api.ask(question) == answer
 
 
+@pytest.mark.full
 def test_each_node_has_its_rank(cluster: Cluster) -> None:
     found = processes(cluster)
     ranks = found.get("VLLM::Worker", []) + found.get("sglang::scheduler", [])
@@ -97,6 +98,7 @@ def test_each_node_has_its_rank(cluster: Cluster) -> None:
     assert found[REPLICA][0][0] != found[SHARD][0][0]
 
 
+@pytest.mark.full
 def test_a_shards_log_is_in_the_replicas(cluster: Cluster) -> None:
     logged = run("docker", "logs", cluster.ids("head")[0])
     assert " node 1: " in logged.stdout + logged.stderr
@@ -112,6 +114,7 @@ def killed(cluster: Cluster, kind: str, place: int = 0) -> None:
     run("docker", "exec", container, "kill", "-9", str(pid))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("victim", ["replica", "rank 0", "rank 1", "core", "shard", "guardian", "child"])
 def test_the_death_of_any_part_heals(cluster: Cluster, victim: str, questions: dict[str, str], record_property: pytest.RecordProperty) -> None:
     cluster.api.wait_ready()
@@ -152,6 +155,7 @@ def no_more(now: dict[str, int], before: dict[str, int]) -> bool:
     return True
 
 
+@pytest.mark.full
 def test_the_death_of_a_node_heals(cluster: Cluster, questions: dict[str, str]) -> None:
     """The worker's container is killed and started again, as a scheduler would."""
     worker = cluster.ids("worker")[0]

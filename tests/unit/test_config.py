@@ -318,3 +318,10 @@ def test_engine_arguments_pass_through_json_unchanged(arguments: dict[str, Any])
     reserved = {"model", "served_model_name", "tensor_parallel_size", "pipeline_parallel_size"}
     if reserved.isdisjoint(plain):
         assert config.from_environment({"RSCAI_ENGINE_ARGS": json.dumps(plain)}).models[0].engine_args == plain
+
+
+def test_a_replicas_ranks_divide_over_its_nodes() -> None:
+    given = {"source": "demo", "tensor_parallel_size": 2, "pipeline_parallel_size": 2, "nodes_per_replica": 2}
+    assert config.parse({"models": [given]}, "test").models[0].nodes_per_replica == 2
+    with pytest.raises(ConfigError, match="nodes_per_replica is 3 and a replica has 4 ranks"):
+        config.parse({"models": [given | {"nodes_per_replica": 3}]}, "test")

@@ -5,7 +5,7 @@ import pytest
 from ray_serve_cai.engines.base import LLMEngineProtocol
 from ray_serve_cai.engines.engine_config import EngineConfig, start_error
 from ray_serve_cai.engines.registry import SGLANG
-from ray_serve_cai.engines.sglang_engine import SGLangEngine
+from ray_serve_cai.engines.sglang_engine import SGLangEngine, cpu_groups
 from ray_serve_cai.errors import ConfigError, EngineError
 
 CONFIG = EngineConfig(info=SGLANG, name="demo", model="/models/demo", arguments={})
@@ -32,3 +32,17 @@ def test_sglangs_own_error_becomes_one_line(error: Exception, kind: type[Excepti
     assert type(explained) is kind
     assert str(explained) == "SGLang did not start model 'demo' from /models/demo: a b"
     assert len(str(start_error("SGLang", CONFIG, RuntimeError("x" * 5000)))) < 700
+
+
+@pytest.mark.parametrize(
+    ("ranks", "nodes", "cpus", "groups"),
+    [
+        (2, 2, [0, 1], "0,1|0,1"),
+        (2, 1, [0, 1], "0|1"),
+        (4, 2, [0, 1, 2, 3], "0,1|2,3|0,1|2,3"),
+        (2, 1, [5], "5|5"),
+        (3, 1, [0, 1], "0|1|0"),
+    ],
+)
+def test_the_ranks_of_a_node_share_its_cpus(ranks: int, nodes: int, cpus: list[int], groups: str) -> None:
+    assert cpu_groups(CONFIG.model_copy(update={"ranks": ranks, "nodes": nodes}), cpus) == groups

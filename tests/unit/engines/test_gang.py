@@ -1,0 +1,29 @@
+import psutil
+import pytest
+
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.registry import VLLM
+
+gang = pytest.importorskip("ray_serve_cai.engines.gang", reason="ray[serve] is not installed", exc_type=ImportError)
+
+CONFIG = EngineConfig(info=VLLM, name="demo", model="demo", arguments={}, ranks=4, nodes=2, gpus=4, cpus=2)
+
+
+def test_each_node_gives_an_equal_share() -> None:
+    assert gang.bundle(CONFIG) == {"CPU": 2, "GPU": 2}
+    assert gang.bundle(CONFIG.model_copy(update={"gpus": 0})) == {"CPU": 2}
+
+
+def test_all_ranks_talk_over_the_interface_of_the_nodes_address() -> None:
+    loopback = next(name for name, addresses in psutil.net_if_addrs().items() if any(one.address == "127.0.0.1" for one in addresses))
+    made = gang.socket_environment("127.0.0.1", {"NCCL_SOCKET_IFNAME": "ib0"})
+    assert made == {
+        "VLLM_HOST_IP": "127.0.0.1",
+        "SGLANG_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": loopback,
+        "TP_SOCKET_IFNAME": loopback,
+    }
+
+
+def test_an_address_that_no_interface_has() -> None:
+    assert gang.socket_environment("203.0.113.9", {}) == {"VLLM_HOST_IP": "203.0.113.9", "SGLANG_HOST_IP": "203.0.113.9"}
