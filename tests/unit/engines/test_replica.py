@@ -233,3 +233,43 @@ async def test_the_warm_up_has_the_engines_own_key() -> None:
     for key in ("one", ["one", "two"], None):
         await replica.warm_up(app, "demo", key)
     assert seen == [b"Bearer one", b"Bearer one", None]
+
+
+class Ended(Exception):
+    """In place of the end of the process."""
+
+
+@pytest.mark.parametrize(
+    ("started", "reason", "told"),
+    [
+        (False, EngineError("node 1: RuntimeError: no"), ["model 'demo' did not start: node 1: RuntimeError: no"]),
+        (False, ConnectionError("node 1 is gone"), []),
+        (True, EngineError("node 1: RuntimeError: no"), []),
+    ],
+)
+def test_a_replica_that_lost_ranks_ends(
+    reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch, started: bool, reason: Exception, told: list[str]
+) -> None:
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(replica.logging, "shutdown", lambda: None)
+    one = Replica.__new__(Replica)
+    one._config, one._started = ALONE, started
+    with pytest.raises(Ended):
+        one._lost(reason)
+    assert [said.error for said in reports] == told
+
+
+def test_a_replica_gathers_its_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[EngineConfig] = []
+    monkeypatch.setattr(replica.gang, "seated", lambda config: (config.model_copy(update={"name": "seated"}), "lease"))
+    monkeypatch.setattr(replica.gang, "Gang", lambda config, lost: made.append(config))
+    one = Replica.__new__(Replica)
+    one._config = ALONE
+    one._gather()
+    assert made == []
+    one._config = CONFIG.model_copy(update={"nodes": 2})
+    one._gather()
+    assert [config.name for config in made] == ["seated"] == [one._config.name]
