@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ray_serve_cai import RayBackend, engine_ports, engines, errors, sources
-from ray_serve_cai.config import ClusterConfig, Config, DashboardConfig, ModelConfig, ResourcesConfig, ServerConfig
+from ray_serve_cai.config import AutoscalingConfig, ClusterConfig, Config, DashboardConfig, ModelConfig, ResourcesConfig, ServerConfig
 from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
 from ray_serve_cai.engines.user_config import UserConfig
 from ray_serve_cai.node import address, discovery, supervisor
@@ -87,6 +87,7 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Set by the launcher for its own child; do not set it": {
         "RSCAI_STATE_FILE": ("in the launcher's directory under `/tmp`", "Where the serving process writes the cluster's state."),
+        "RSCAI_DEPLOYED_FILE": ("in `RSCAI_STATE_DIR`", "Where it keeps the configuration of the last update, for the head's next start."),
     },
 }
 """Group -> variable -> default and meaning: each RSCAI_ variable that the package reads."""
@@ -333,6 +334,7 @@ def example(name: str, language: str) -> Callable[[], str]:
 TABLES: dict[str, Callable[[], str]] = {
     "top_level": lambda: keys(Config),
     "models": lambda: keys(ModelConfig),
+    "autoscaling": lambda: keys(AutoscalingConfig),
     "server": lambda: keys(ServerConfig),
     "cluster": lambda: keys(ClusterConfig),
     "cluster_dashboard": lambda: keys(DashboardConfig),

@@ -12,8 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ray_serve_cai.errors import EngineError, RayServeCaiError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from ray_serve_cai.engines.engine_config import EngineConfig
 
 POLL_S = 0.5
 
@@ -85,6 +89,21 @@ def _parser() -> argparse.ArgumentParser:
         "serve", serve, "Apply a configuration to the running cluster and watch it.", "ray-serve-cai serve --config configs/local_cpu.yaml"
     )
     made.add_argument("--config", type=Path, metavar="F", help="YAML file (default: RSCAI_CONFIG, or RSCAI_MODEL and its companions)")
+    made = command(
+        "deploy",
+        deploy,
+        "Bring the running cluster to a changed configuration without refusing a request; run it on the head.",
+        "docker compose exec -T head ray-serve-cai deploy --config - < models.yaml",
+    )
+    made.add_argument("--config", required=True, metavar="F", help="YAML file, or - for standard input")
+    made.add_argument("--dry-run", action="store_true", help="show what would become of each model, and change nothing")
+    made.add_argument(
+        "--allow-downtime", action="store_true", help="where there is no room for both: end old replicas before new ones start"
+    )
+    made.add_argument(
+        "--timeout", type=float, default=1800, metavar="S", help="seconds to wait; the update goes on after that (default: %(default)s)"
+    )
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
     return parser
@@ -136,16 +155,33 @@ def plan(arguments: argparse.Namespace) -> int:
     env = _env_file(arguments.env_file) if arguments.env_file else os.environ
     planned = discovery.plan(env, machine.inspect())
     line = command.ray_start(planned, _installed_engines(), planned.node_ip)
-    text = discovery.as_json(planned, line)
+    document = json.loads(discovery.as_json(planned, line)) | (
+        {} if planned.role == "worker" else {"models": _models(env, planned.drain_s)}
+    )
     if arguments.json:
-        print(text)
+        print(json.dumps(document, indent=2))
         return 0
-    for key, value in json.loads(text).items():
-        shown = " ".join(value) if key == "command" else value
+    for key, value in document.items():
+        shown = {"command": " ", "models": "; "}[key].join(value) if isinstance(value, list) else value
         if isinstance(shown, dict):
             shown = ", ".join(f"{name}={item}" for name, item in shown.items()) or "none"
         print(f"{key:15} {'unknown before joining' if shown is None and key == 'node_ip' else shown}")
     return 0
+
+
+def _models(env: Mapping[str, str], drain_s: int) -> list[str]:
+    """What the head would serve, a line for each model and for what its configuration came to mean; or why it could not."""
+    from ray_serve_cai import config
+    from ray_serve_cai.node import manifest
+    from ray_serve_cai.serving import app
+
+    contents = manifest.read()
+    try:
+        given = config.from_environment(env)
+        engines = app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=drain_s)
+    except RayServeCaiError as error:
+        return [f"error: {error}"]
+    return [f"{engine.name}: {engine.layout()}" for engine in engines] + app.notes(given, engines)
 
 
 def health(arguments: argparse.Namespace) -> int:
@@ -214,10 +250,41 @@ def serve(arguments: argparse.Namespace) -> int:
         min_nodes=planned.min_nodes,
         serve_port=planned.ports.serve_http,
         dashboard_port=planned.ports.dashboard,
-        state_file=Path(os.environ.get("RSCAI_STATE_FILE") or "/tmp/ray-serve-cai/state.json"),
+        state_file=_state_file(),
+        deployed_file=Path(os.environ.get("RSCAI_DEPLOYED_FILE") or _state_file().with_name("deployed.json")),
+        alone=planned.role == "single",
     )
-    engines = app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
-    controller.run(given, engines, settings)
+
+    def build(wanted: config.Config) -> list[EngineConfig]:
+        return app.engine_configs(wanted, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
+
+    controller.run(given, build, settings)
+    return 0
+
+
+def _state_file() -> Path:
+    return Path(os.environ.get("RSCAI_STATE_FILE") or "/tmp/ray-serve-cai/state.json")
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    """Hand the serving process a configuration, and show what becomes of it."""
+    from ray_serve_cai import config
+    from ray_serve_cai.serving import mailbox
+
+    wanted = config.parse(config.read_yaml("/dev/stdin"), "standard input") if arguments.config == "-" else config.load(arguments.config)
+    directory = next((file.parent for file in (_state_file(), Path(f"/tmp/ray-serve-cai-{os.getuid()}/state.json")) if file.exists()), None)
+    if directory is None:
+        raise UnavailableError("no configuration is served by this node; run this on the head, once it serves.")
+    request = mailbox.Request(wanted.model_dump(mode="json", exclude_unset=True), arguments.allow_downtime, arguments.dry_run)
+    said = set[str]()
+    for answer in mailbox.Mailbox(directory).follow(request, arguments.timeout):
+        done = answer.state == mailbox.DONE
+        if arguments.json and answer.state != mailbox.UNDER_WAY:
+            print(json.dumps({"state": answer.state, "plan": answer.plan, "error": answer.error}))
+        for line in [*(f"{model}: {step}" for model, step in answer.plan.items()), answer.detail, "done" if done else ""]:
+            if line and line not in said and not arguments.json:
+                said.add(line)
+                print(line, flush=True)
     return 0
 
 

@@ -42,6 +42,24 @@ EngineArguments = Annotated[dict[str, Any], AfterValidator(_engine_arguments)]
 """The engine's own arguments, as its command line or its Python API names them."""
 
 
+class AutoscalingConfig(Strict):
+    """How many copies of a model there are, by its load."""
+
+    min: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Copies that are always there.")
+    max: Annotated[int, Field(ge=1, le=1000)] = Field(description="Copies at most.")
+    target_ongoing_requests: Annotated[float, Field(gt=0, le=100_000)] = Field(
+        64, description="Requests per copy, waiting ones included, that the number of copies is made for."
+    )
+    upscale_delay_s: Annotated[float, Field(ge=0)] = Field(30, description="Seconds that a higher load must last.")
+    downscale_delay_s: Annotated[float, Field(ge=0)] = Field(600, description="Seconds that a lower load must last.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AutoscalingConfig:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min} and max is {self.max}; make max at least {self.min}")
+        return self
+
+
 class ModelConfig(Strict):
     """One model and how it is laid out over the cluster."""
 
@@ -49,6 +67,13 @@ class ModelConfig(Strict):
     source: Name = Field(description="A name under /opt/ray-serve-cai/models, a path, or a Hugging Face id.")
     engine: Name | None = Field(None, description="Registered engine name. Default: the engine of the image.")
     replicas: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Copies of the model.")
+    autoscaling: AutoscalingConfig | None = Field(None, description="Copies by load, in place of `replicas`; see below.")
+    max_concurrent: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1024, description="Requests that a replica hands to its engine at a time."
+    )
+    max_queued: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        1024, description="Further requests that wait in a replica; beyond them the answer is 503 with Retry-After."
+    )
     tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share each layer.")
     pipeline_parallel_size: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="Ranks that share the list of layers.")
     nodes_per_replica: Annotated[int, Field(ge=1, le=1024)] = Field(
@@ -86,6 +111,12 @@ class ModelConfig(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _copies_are_said_once(self) -> ModelConfig:
+        if self.autoscaling and "replicas" in self.model_fields_set:
+            raise ValueError("replicas and autoscaling are both set; keep one of them")
+        return self
+
     @property
     def ranks(self) -> int:
         """Processes that one replica consists of."""
@@ -102,9 +133,6 @@ class ServerConfig(Strict):
     """The front door."""
 
     max_body_mb: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="Largest request body, in MiB; more is answered with 413.")
-    max_ongoing_requests: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1000, description="Requests that one replica works on at a time; more wait."
-    )
 
 
 class DashboardConfig(Strict):
@@ -266,6 +294,7 @@ def explain(item: Mapping[str, Any], known: Iterable[str]) -> str:
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "models": ModelConfig,
+    "autoscaling": AutoscalingConfig,
     "server": ServerConfig,
     "cluster": ClusterConfig,
     "dashboard": DashboardConfig,

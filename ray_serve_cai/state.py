@@ -29,7 +29,7 @@ class ModelState:
 
 @dataclass(frozen=True)
 class NodeState:
-    """One Ray node; ``replicas`` counts what it runs of any model, ``engines`` are those installed there."""
+    """One Ray node; ``replicas`` counts what it runs of any model, ``engines`` are those installed there, CPUs and GPUs all it offers."""
 
     id: str
     ip: str
@@ -37,6 +37,8 @@ class NodeState:
     role: str = ""
     replicas: int = 0
     engines: tuple[str, ...] = ()
+    cpus: float = 0
+    gpus: float = 0
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,58 @@ class Api:
 
     def wait_ready(self, timeout: float = READY_S) -> None:
         until(f"{self.url} ready", self.is_ready, timeout)
+
+
+class Load:
+    """Clients that ask one request after the other, in threads, half of them as streams; keeps what failed.
+
+    ``questions`` are asked in turn, and an answer that is another one has failed, too.
+    """
+
+    def __init__(self, api: Api, clients: int = 1, questions: Mapping[str, str] | None = None) -> None:
+        self._api = api
+        self._questions = list((questions or {}).items())
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+        self.done = 0
+        self.failures: list[str] = []
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        with httpx.Client(base_url=self._api.url, timeout=120) as client:
+            while not self._stop.is_set():
+                try:
+                    failed = self._ask(client, number, stream=bool(self.done % 2))
+                except httpx.HTTPError as error:
+                    failed = repr(error)
+                self.done += 1
+                if failed:
+                    self.failures.append(f"{time.strftime('%H:%M:%S')} {failed}")
+
+    def _ask(self, client: httpx.Client, number: int, *, stream: bool) -> str:
+        question, expected = self._questions[(number + self.done) % len(self._questions)] if self._questions else ("a", "")
+        body = {"model": "demo", "messages": [{"role": "user", "content": question}], "max_tokens": 64, "temperature": 0, "stream": stream}
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = [line for line in answer.iter_lines() if line]
+        if answer.status_code != 200:
+            return f"{answer.status_code} {lines}"
+        if not stream:
+            text = json.loads(lines[0])["choices"][0]["message"]["content"]
+        elif lines[-1] != "data: [DONE]":
+            return f"cut: {lines[-1]}"
+        else:
+            chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+            text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+        return "" if not expected or text == expected else f"{question!r} -> {text!r}"
 
 
 class Node:

@@ -117,6 +117,8 @@ class EngineInfo:
             replica that they reach.
             They are refused where a model has several replicas, which would then differ.
         spans_nodes: whether a replica may stand on several nodes; the engine is then a `SpansNodes` too.
+        copies_are_replicas: whether ``data_parallel_size`` of a dense model becomes replicas, since the engine would run independent
+            copies in one.
         weights: whether a model is files, which must be there before anything is started.
 
     Raises:
@@ -133,6 +135,7 @@ class EngineInfo:
     alternatives: tuple[str, ...] = ()
     one_replica_paths: tuple[str, ...] = ()
     spans_nodes: bool = False
+    copies_are_replicas: bool = False
     weights: bool = True
 
     def __post_init__(self) -> None:

@@ -7,8 +7,18 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from ray_serve_cai.config import AutoscalingConfig
+from ray_serve_cai.engines import data_parallel
 from ray_serve_cai.engines.base import EngineInfo
 from ray_serve_cai.errors import ConfigError, EngineError, one_line
+
+DEPLOYMENT = "engine"
+"""Serve's name for the one deployment of a model's application, as our factory makes it."""
+
+
+def counted(number: float, name: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number:g} {name}{'' if number == 1 else 's'}"
 
 
 class Seat(BaseModel):
@@ -27,6 +37,26 @@ class Seat(BaseModel):
     port: int
 
 
+class Limits(BaseModel):
+    """What a replica may be told anew while it runs.
+
+    Attributes:
+        max_concurrent: requests that its engine gets at a time.
+        max_queued: further requests that wait; beyond them 503 is answered.
+        alone: whether no other replica of the model is meant to be, so that a request may change this one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_concurrent: int = 1024
+    max_queued: int = 1024
+    alone: bool = True
+
+
+LIGHT = {"replicas", "autoscaling", "max_concurrent", "max_queued", "drain_s", "surge"}
+"""Fields of an `EngineConfig` that Serve changes without starting a replica anew."""
+
+
 class EngineConfig(BaseModel):
     """One model, ready to be deployed.
 
@@ -39,9 +69,12 @@ class EngineConfig(BaseModel):
         nodes: nodes that one replica spans, each with as many of its ranks.
         gpus: GPUs of one replica; 0 on CPUs.
         cpus: CPUs that one replica reserves on each of its nodes.
-        replicas: copies of the model.
-        max_ongoing_requests: requests one replica works on at a time.
+        replicas: copies of the model; with autoscaling the smallest number.
+        autoscaling: how the number of copies follows the load; None where it is fixed.
+        max_concurrent: requests that one replica's engine gets at a time.
+        max_queued: further requests that wait in a replica; beyond them 503 is answered.
         drain_s: seconds a leaving replica may take to finish its streams.
+        surge: new replicas, as a percentage of all, that an update starts before it ends old ones; 0 ends one first.
         labelled: whether the cluster's nodes say by labels which engines they have, as nodes of our images do.
         seat: this node's place, in a replica that spans several; set when it starts.
         hf_token: token for the hub, given to the engine's process alone; never part of a dump.
@@ -58,8 +91,11 @@ class EngineConfig(BaseModel):
     gpus: int = 0
     cpus: float = 1.0
     replicas: int = 1
-    max_ongoing_requests: int = 1000
+    autoscaling: AutoscalingConfig | None = None
+    max_concurrent: int = 1024
+    max_queued: int = 1024
     drain_s: int = 60
+    surge: int = 0
     labelled: bool = True
     seat: Seat | None = None
     hf_token: SecretStr | None = Field(None, exclude=True)
@@ -69,12 +105,55 @@ class EngineConfig(BaseModel):
         """Registered name of the engine."""
         return self.info.name
 
+    @property
+    def share(self) -> dict[str, float]:
+        """What a replica takes on each of its nodes, in Ray's resources."""
+        gpus = self.gpus // self.nodes
+        return {"CPU": self.cpus} | ({"GPU": gpus} if gpus else {})
+
+    def layout(self) -> str:
+        """For people: what of the cluster the model takes."""
+        copies = f"{self.replicas} to {self.autoscaling.max} replicas" if self.autoscaling else counted(self.replicas, "replica")
+        share = " and ".join(counted(number, name) for name, number in reversed(self.share.items()))
+        return f"{self.engine}, {copies} of {counted(self.ranks, 'rank')}, each on {counted(self.nodes, 'node')} with {share}"
+
+    @property
+    def limits(self) -> Limits:
+        """What its replicas are told, and may be told anew."""
+        alone = self.replicas == 1 and not self.autoscaling
+        return Limits(max_concurrent=self.max_concurrent, max_queued=self.max_queued, alone=alone)
+
+    def options(self) -> dict[str, Any]:
+        """Options of the Serve deployment that follow from the fields in `LIGHT`.
+
+        Serve's own limit lies above the replica's, which answers in OpenAI's words; what is not counted there has room, too.
+        """
+        scaled = self.autoscaling
+        copies: dict[str, Any] = {"num_replicas": self.replicas}
+        if scaled:
+            scale = scaled.model_dump(exclude={"min", "max"}) | {"min_replicas": scaled.min, "max_replicas": scaled.max}
+            copies = {"num_replicas": "auto", "autoscaling_config": scale}
+        return copies | {
+            "max_ongoing_requests": 2 * (self.max_concurrent + self.max_queued),
+            "graceful_shutdown_timeout_s": self.drain_s,
+            "user_config": self.limits.model_dump(),
+            "max_surge_percent": self.surge,
+            "rolling_update_percentage": 1 / (scaled.max if scaled else self.replicas),  # one at a time
+        }
+
+    def heavy(self) -> EngineConfig:
+        """Without what Serve changes in place: where two of these are equal, no replica has to start anew."""
+        return EngineConfig.model_validate(self.model_dump(exclude=LIGHT)).model_copy(update={"hf_token": self.hf_token})
+
 
 def of_arguments(info: EngineInfo, arguments: Mapping[str, Any], *, ranks: int, use_cpu: bool, **more: Any) -> EngineConfig:
     """The engine configuration of arguments as the engine's config builder returns them; ``more`` are further fields.
 
+    Data parallelism among the arguments multiplies the ranks; of a dense model, whose copies its engine does not need together, the
+    replicas.
+
     Raises:
-        ConfigError: the arguments name no model, or no name for it.
+        ConfigError: the arguments name no model, or no name for it, or two numbers of copies.
     """
     rest = dict(arguments)
     model = rest.pop("model", None)
@@ -84,6 +163,13 @@ def of_arguments(info: EngineInfo, arguments: Mapping[str, Any], *, ranks: int, 
     if not isinstance(name, str):
         raise ConfigError(f"served_model_name: {name!r} in the arguments of engine {info.name} is no name; use one text.")
     token = rest.pop("hf_token", None)
+    copies = data_parallel.size(rest)
+    if copies > 1 and info.copies_are_replicas and data_parallel.experts(model) is False:
+        if more.get("autoscaling"):
+            raise ConfigError(f"models[{name}]: data_parallel_size is {copies} and autoscaling is set, and both number copies; keep one.")
+        rest.pop("data_parallel_size")
+        more["replicas"], copies = more.get("replicas", 1) * copies, 1
+    ranks *= copies
     return EngineConfig(
         info=info,
         name=name,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -21,19 +20,12 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ray_serve_cai import engine_ports
+from ray_serve_cai.engines import report
 from ray_serve_cai.engines.engine_config import EngineConfig, Seat
 from ray_serve_cai.engines.leftovers import end_group
 from ray_serve_cai.errors import EngineError, one_line
 
 logger = logging.getLogger("ray.serve")
-_ERROR = re.compile(r"(?:Error|Exception)\b: .")
-"""The last line of a traceback."""
-
-
-def bundle(config: EngineConfig) -> dict[str, float]:
-    """What a replica takes on each of its nodes."""
-    gpus = config.gpus // config.nodes
-    return {"CPU": config.cpus} | ({"GPU": gpus} if gpus else {})
 
 
 def socket_environment(address: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -79,7 +71,7 @@ class Shard:
         threading.Thread(target=_after, args=(process, group), daemon=True).start()
         said = ""
         for line in lines:
-            said = line.strip() if _ERROR.search(line) else said
+            said = line.strip() if report.raised(line) else said
             yield line.rstrip()
         raise EngineError(f"the engine ended with code {process.wait()}; {said or 'it did not say why'}")
 
@@ -106,12 +98,12 @@ class Gang:
             where = f"model {config.name!r} spans {config.nodes} nodes"
             raise EngineError(f"{where} and was not placed in a group; deploy it with its factory.")
         self._lost = lost
+        # An actor lives as long as somebody holds its handle.
         self._shards = [self._start(config, group, node) for node in range(1, config.nodes)]
 
     def _start(self, config: EngineConfig, group: PlacementGroup, node: int) -> Any:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
-        needs = bundle(config)
-        options = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0), "scheduling_strategy": strategy}
+        options = {"num_cpus": config.share["CPU"], "num_gpus": config.share.get("GPU", 0), "scheduling_strategy": strategy}
         shard = ray.remote(Shard).options(**options).remote()
         seated = config.model_copy(update={"seat": config.seat and config.seat.model_copy(update={"node": node})})
         lines = shard.run.options(num_returns="streaming").remote(seated.model_dump(), config.hf_token)
@@ -130,7 +122,7 @@ class Gang:
 
 def seated(config: EngineConfig) -> tuple[EngineConfig, engine_ports.Lease]:
     """The configuration of rank 0, which waits for the others at an address of this node; the lease is kept while it lives."""
-    port = engine_ports.lease(os.environ)
-    os.environ.update(socket_environment(ray.util.get_node_ip_address(), os.environ))
-    seat = Seat(node=0, address=ray.util.get_node_ip_address(), port=port.port)
+    address, port = ray.util.get_node_ip_address(), engine_ports.lease(os.environ)
+    os.environ.update(socket_environment(address, os.environ))
+    seat = Seat(node=0, address=address, port=port.port)
     return config.model_copy(update={"seat": seat}), port

@@ -24,6 +24,7 @@ from typing import IO
 SHM = Path("/dev/shm")  # where POSIX shared memory is on Linux, not a temporary file of ours
 GRACE_S = 3
 WAIT_S = 60
+LOOK_S = 0.5
 _MAPPED = re.compile(rf"{SHM}/([^/\s]+)$", re.MULTILINE)
 
 
@@ -96,19 +97,23 @@ class Undertaker:
 def main() -> None:
     """Read names until the process that the argument names has gone, then clean up after its group.
 
-    The end of the input would not say so: the engine's processes, forked from that one, hold it open too.
+    The end of the input would not say so: the engine's processes, forked from that one, hold it open too. Until names come the engine
+    is starting, and what it has is looked up again and again: of a start that fails nobody tells.
     """
     group = int(sys.argv[1])
     ended = os.pidfd_open(group)
     if os.fork():
         os._exit(0)
     os.setsid()
-    received, source = b"", [sys.stdin.fileno()]
-    while ended not in select.select([ended, *source], [], [])[0]:
-        piece = os.read(source[0], 65536)
-        received += piece
-        source = source if piece else []
-    end_group(group, names=json.loads(received or b"[]"))
+    received, source, seen = b"", [sys.stdin.fileno()], set[str]()
+    while ended not in select.select([ended, *source], [], [], LOOK_S if source else None)[0]:
+        if source and select.select(source, [], [], 0)[0]:
+            piece = os.read(source[0], 65536)
+            received += piece
+            source = source if piece else []
+        elif source:
+            seen |= segments(members(group))
+    end_group(group, names=seen | set(json.loads(received or b"[]")))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from ray_serve_cai import cgroup
+from ray_serve_cai.engines import data_parallel
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.errors import ResourceError
 
@@ -40,7 +41,7 @@ def check_memory(config: EngineConfig) -> None:
     """
     if config.gpus:
         return
-    need, have = weights_bytes(config.model) // config.nodes, available_memory()
+    need, have = weights_bytes(config.model) * data_parallel.size(config.arguments) // config.nodes, available_memory()
     if need > have:
         raise ResourceError(
             f"model {config.name!r} has {need / _GIB:.1f} GiB of weights for this node, which has {have / _GIB:.1f} GiB of free memory; "

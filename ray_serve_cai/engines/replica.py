@@ -14,7 +14,8 @@ from ray import serve
 from ray_serve_cai import labels
 from ray_serve_cai.engines import gang, leftovers, middleware, report
 from ray_serve_cai.engines.base import ASGIApp
-from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.engine_config import DEPLOYMENT, EngineConfig, Limits
+from ray_serve_cai.engines.gate import Gate
 from ray_serve_cai.engines.memory import check_memory
 from ray_serve_cai.engines.registry import engine_class
 from ray_serve_cai.errors import EngineError, RayServeCaiError, one_line
@@ -40,6 +41,7 @@ class Replica:
     async def __init__(self, config: dict[str, Any], hf_token: SecretStr | None = None) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config = EngineConfig.model_validate(config)
         self._started = False
+        self._gate = Gate(self._config.limits)
         name = self._config.name
         if hf_token is not None:
             os.environ["HF_TOKEN"] = hf_token.get_secret_value()
@@ -55,14 +57,17 @@ class Replica:
             self._report("warming up")
             await warm_up(self._engine.asgi_app(), name, self._config.arguments.get("api_key"))
         except Exception as error:  # whatever it is, Serve's own message would not say it
-            typed = error if isinstance(error, RayServeCaiError) else _unforeseen(error, name)
-            report.write(name, report.StartReport(error=str(typed), error_type=type(typed).__name__))
+            self._tell(error if isinstance(error, RayServeCaiError) else _unforeseen(error, name))
             raise
         self._started = True
         self._report("ready")
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return middleware.around(self._engine.asgi_app(), self._engine, self._config)
+        return middleware.around(self._engine.asgi_app(), self._engine, self._config, self._gate)
+
+    def reconfigure(self, limits: dict[str, Any]) -> None:
+        """Called by Serve with the deployment's ``user_config``, after the constructor and at each change."""
+        self._gate.renew(Limits.model_validate(limits))
 
     async def check_health(self) -> None:
         """Called by Serve; raising replaces the replica."""
@@ -84,9 +89,16 @@ class Replica:
         name = self._config.name
         logger.error("model %s: %s; the replica ends", name, reason)
         if isinstance(reason, EngineError) and not self._started:
-            report.write(name, report.StartReport(error=f"model {name!r} did not start: {reason}", error_type="EngineError"))
+            self._tell(EngineError(f"model {name!r} did not start: {reason}"))
         logging.shutdown()
         os._exit(1)
+
+    def _tell(self, error: RayServeCaiError) -> None:
+        """Why it did not start; unless another program took the leased port, since Serve's next try leases another."""
+        if self._config.nodes > 1 and port_taken(error):
+            logger.warning("model %s: the port of its ranks was taken meanwhile; trying another", self._config.name)
+            return
+        report.write(self._config.name, report.StartReport(error=str(error), error_type=type(error).__name__))
 
     def _report(self, phase: str) -> None:
         logger.info("model %s: %s", self._config.name, phase)
@@ -103,21 +115,19 @@ class ReplicaFactory:
         """
         deployment = serve.deployment(
             Replica,
-            name="engine",
-            num_replicas=engine_config.replicas,
-            max_ongoing_requests=engine_config.max_ongoing_requests,
-            graceful_shutdown_timeout_s=engine_config.drain_s,
+            name=DEPLOYMENT,
             health_check_period_s=2,
             health_check_timeout_s=30,
             max_constructor_retry_count=3,
             **placement(engine_config),
+            **engine_config.options(),
         )
-        return deployment.bind(engine_config.model_dump(), engine_config.hf_token)
+        return deployment.bind(engine_config.heavy().model_dump(), engine_config.hf_token)
 
 
 def placement(config: EngineConfig) -> dict[str, Any]:
     """Serve's options for where a replica goes: exactly its GPUs, on nodes whose image has the engine."""
-    share = gang.bundle(config)
+    share = config.share
     actor: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share.get("GPU", 0)}
     engine = labels.engine(config.engine) if config.labelled else {}
     if config.nodes > 1:
@@ -127,6 +137,12 @@ def placement(config: EngineConfig) -> dict[str, Any]:
     if engine:
         actor |= {"label_selector": engine | {labels.ROLE: "worker"}, "fallback_strategy": [{"label_selector": engine}]}
     return {"ray_actor_options": actor}
+
+
+def port_taken(error: Exception) -> bool:
+    """Whether an engine could not listen, in the words of Linux or of PyTorch's store."""
+    said = str(error).lower()
+    return "eaddrinuse" in said or "address already in use" in said
 
 
 def _unforeseen(error: Exception, model: str) -> EngineError:

@@ -6,11 +6,13 @@ Ray's ``experimental.internal_kv`` is the only store that every Ray process can 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 
 from ray_serve_cai.errors import ERRORS_BY_NAME, EngineError, RayServeCaiError
 
 _NAMESPACE = b"ray-serve-cai"
+_RAISED = re.compile(r"\w(?:Error|Exception)(?:: \S|$)")
 
 
 @dataclass(frozen=True)
@@ -44,3 +46,8 @@ def read(model: str) -> StartReport:
 def last_line(text: str) -> str:
     """The last line of a message that Serve made from a traceback: the one that says what went wrong."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it did not say why")
+
+
+def raised(line: str) -> bool:
+    """Whether a line of a log is the last of a traceback: the exception and what it says, if anything."""
+    return bool(_RAISED.search(line))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_serve_cai.engines.base import ASGIApp, Message, Receive, Scope, Send
-from ray_serve_cai.engines.middleware import respond
+from ray_serve_cai.engines.refusals import Refusal
 
 MAX_N = 4096
 """Answers to one request. SGLang has no limit, and its scheduler stands still while it takes them in."""
@@ -32,30 +32,11 @@ class Served:
     generates: bool = True
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """An HTTP status and the reason."""
-
-    status: int
-    kind: str
-    param: str
-    message: str
-
-    def document(self, path: str) -> dict[str, Any]:
-        """The body in the form of the API that was asked: OpenAI's, Anthropic's or Ollama's."""
-        if path.startswith("/v1/messages"):
-            kind = "not_found_error" if self.status == 404 else "invalid_request_error"
-            return {"type": "error", "error": {"type": kind, "message": self.message}}
-        if path.startswith("/api/"):
-            return {"error": self.message}
-        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.status}}
-
-
 def refusal(path: str, document: Mapping[str, Any], served: Served) -> Refusal | None:
     """Why a request must not reach the engine; None if it may."""
     model = document.get("model")
     if isinstance(model, str) and model and (wrong := _unknown(model, served)):
-        return Refusal(404, "NotFoundError", "model", wrong)
+        return Refusal(404, "NotFoundError", wrong, "model")
     if not served.generates and path.startswith(_GENERATE):
         return _bad("model", f"The model `{served.model}` embeds and does not generate text; ask /v1/embeddings.")
     for part in (document, *_mappings(document.get("sampling_params"))):
@@ -83,7 +64,7 @@ def _unknown(model: str, served: Served) -> str | None:
 
 
 def _bad(param: str, message: str) -> Refusal:
-    return Refusal(400, "BadRequestError", param, message)
+    return Refusal(400, "BadRequestError", message, param)
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
@@ -121,7 +102,7 @@ def guarded(app: ASGIApp, served: Callable[[], Served]) -> ASGIApp:
         document = _document(b"".join(message.get("body", b"") for message in messages))
         refused = refusal(scope["path"], document, served()) if document else None
         if refused:
-            await respond(send, refused.status, refused.document(scope["path"]))
+            await refused.answer(scope["path"], send)
             return
         waiting = iter(messages)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ray_serve_cai.engines import data_parallel
 from ray_serve_cai.engines.config_builder import ConfigBuilder
 from ray_serve_cai.engines.deployment import EngineDeploymentFactory
 from ray_serve_cai.engines.registry import VLLM
 from ray_serve_cai.engines.user_config import UserConfig
+from ray_serve_cai.errors import ConfigError
 
 _OURS = {
     "host": "RSCAI_HOST",
@@ -20,6 +22,21 @@ _OURS = {
     "master_addr": "tensor_parallel_size and the cluster's nodes",
     "master_port": "tensor_parallel_size and the cluster's nodes",
     "headless": "tensor_parallel_size and the cluster's nodes",
+    **dict.fromkeys(
+        (
+            "data_parallel_rank",
+            "data_parallel_start_rank",
+            "data_parallel_size_local",
+            "data_parallel_address",
+            "data_parallel_rpc_port",
+            "data_parallel_backend",
+            "data_parallel_hybrid_lb",
+            "data_parallel_external_lb",
+            "data_parallel_multi_port_external_lb",
+            "api_server_count",
+        ),
+        "data_parallel_size and replicas",
+    ),
     "ssl_keyfile": "a TLS proxy before the front door",
     "ssl_certfile": "a TLS proxy before the front door",
     "hf_token": "HF_TOKEN, or hf_token in the Python API",
@@ -36,7 +53,15 @@ class VLLMConfigBuilder(ConfigBuilder):
         """On CPUs nothing is compiled, and ``auto`` is bfloat16, which every CPU build supports.
 
         One rank runs in the engine's own process; inside a Ray actor vLLM would otherwise pick its Ray executor for several.
+
+        Raises:
+            ConfigError: a mixture of experts over several data-parallel ranks, on CPUs.
         """
+        if config.use_cpu and data_parallel.size(config.engine_args) > 1 and data_parallel.experts(config.model_source):
+            raise ConfigError(
+                f"engine_args.data_parallel_size: {config.engine_args['data_parallel_size']} ranks of a mixture of experts exchange what "
+                "vLLM's CPU build cannot (all_gatherv); use replicas here."
+            )
         optional = {
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "max_model_len": config.max_model_len,
@@ -52,10 +77,17 @@ class VLLMConfigBuilder(ConfigBuilder):
             "distributed_executor_backend": "mp" if config.ranks > 1 else "uni",
             "dtype": "bfloat16" if config.use_cpu and config.dtype == "auto" else config.dtype,
             "load_format": config.load_format,
-            **({"enforce_eager": True} if config.use_cpu else {}),
+            **(_on_cpus(config) if config.use_cpu else {}),
             **{key: value for key, value in optional.items() if value is not None},
             **config.engine_args,
         }
+
+
+def _on_cpus(config: UserConfig) -> dict[str, Any]:
+    """Nothing is compiled. A pipeline's later stages need vLLM's warm-up, which makes their buffers and does not run with enforce_eager."""
+    if config.pipeline_parallel_size > 1:
+        return {"enforce_eager": False, "compilation_config": {"mode": 2, "backend": "eager"}}
+    return {"enforce_eager": True}
 
 
 class VLLMDeploymentFactory(EngineDeploymentFactory):

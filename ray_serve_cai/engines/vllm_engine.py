@@ -112,6 +112,9 @@ def server_arguments(config: EngineConfig) -> Namespace:
     if config.seat:
         words += ["--nnodes", str(config.nodes), "--node-rank", str(config.seat.node)]
         words += ["--master-addr", config.seat.address, "--master-port", str(config.seat.port)]
+        here = config.ranks // config.nodes
+        if here > 1 and not config.gpus:  # it takes the number of devices for the ranks of a node, and sees one CPU
+            words += ["--device-ids", ",".join(map(str, range(here)))]
     parsed = arguments.parse(make_arg_parser(FlexibleArgumentParser()), words, config.arguments, model=config.name, engine="vLLM")
     parsed.model = config.model
     parsed.enable_request_id_headers = False  # Serve names the request in every answer; vLLM would do it once more

@@ -14,6 +14,8 @@ from ray_serve_cai.node.address import bracketed
 from ray_serve_cai.node.discovery import NodePlan
 
 RETRY_AFTER_S = 5
+RETRIED_BYTES = 1 << 16
+"""Largest request, with its headers, that HAProxy can send once more."""
 _PROXY_ERRORS = {
     400: ("The request is not valid HTTP, or its headers are too large.", "invalid_request_error"),
     408: ("The request did not arrive in time.", "timeout_error"),
@@ -51,6 +53,7 @@ def render(plan: NodePlan, *, paths: Sequence[str], max_body_mb: int, threads: i
     return f"""global
     maxconn 8192
     nbthread {threads}
+    tune.bufsize {RETRIED_BYTES}
     hard-stop-after {max(plan.drain_s, 1)}s
 defaults
     mode http
@@ -63,6 +66,8 @@ defaults
     option http-no-delay
     option forwardfor
     retries 1
+    retry-on conn-failure empty-response
+    timeout check 10s
 {errors}
 frontend public
     bind {bracketed(plan.host)}:{ports.front_door}
@@ -79,9 +84,15 @@ backend launcher
 
 
 def _backend(plan: NodePlan, number: int, max_body_mb: int) -> str:
-    """One model: Ray's ingress while the launcher says that the model answers, else the launcher, which says why it does not."""
+    """One model: Ray's ingress while the launcher says that the model answers, else the launcher, which says why it does not.
+
+    A launcher that is slow has said nothing: it gets ten seconds. Ray's HAProxy ends its idle connections whenever replicas come or
+    go, so each request has a connection of its own there; what gets no byte of an answer is sent once more, which needs the whole of it.
+    """
     ports = plan.ports
     return f"""backend model{number}
+    option http-server-close
+    option http-buffer-request
     option httpchk GET /routable/{number}
     server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
     server launcher 127.0.0.1:{ports.status} backup

@@ -120,7 +120,8 @@ class Supervisor:
         ray = await self._start_ray(node_ip)
         await self._listening(node_ip, self._plan.ports.gcs, ray)
         serving = Child("serve")
-        env = self._env | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip)), "RSCAI_STATE_FILE": str(self._state_file)}
+        files = {"RSCAI_STATE_FILE": str(self._state_file), "RSCAI_DEPLOYED_FILE": str(self._state_dir / "deployed.json")}
+        env = self._env | files | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
         self._children.append(serving)
         await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
         await self._first_death(ray, serving, self._door)

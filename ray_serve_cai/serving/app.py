@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_serve_cai.config import Config, ModelConfig
 from ray_serve_cai.engines import user_config
-from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
+from ray_serve_cai.engines.engine_config import DEPLOYMENT, EngineConfig, of_arguments
 from ray_serve_cai.engines.registry import deployment_factory, get_registry
 from ray_serve_cai.errors import ConfigError
 from ray_serve_cai.sources import resolve
@@ -37,10 +37,10 @@ def engine_configs(config: Config, *, default_engine: str, device: str, drain_s:
         ModelNotFoundError: a model path that is not there.
     """
     grace = max(drain_s // 2, 1)
-    return [_engine_config(model, config.server.max_ongoing_requests, default_engine, device, grace) for model in config.models]
+    return [_engine_config(model, default_engine, device, grace) for model in config.models]
 
 
-def _engine_config(model: ModelConfig, max_ongoing_requests: int, default_engine: str, device: str, grace_s: int) -> EngineConfig:
+def _engine_config(model: ModelConfig, default_engine: str, device: str, grace_s: int) -> EngineConfig:
     registry = get_registry()
     info = registry.get(model.engine or default_engine)
     if model.nodes_per_replica > 1 and not info.spans_nodes:
@@ -59,10 +59,21 @@ def _engine_config(model: ModelConfig, max_ongoing_requests: int, default_engine
         nodes=model.nodes_per_replica,
         use_cpu=use_cpu,
         cpus=model.cpus_per_replica,
-        replicas=model.replicas,
-        max_ongoing_requests=max_ongoing_requests,
+        replicas=model.autoscaling.min if model.autoscaling else model.replicas,
+        autoscaling=model.autoscaling,
+        max_concurrent=model.max_concurrent,
+        max_queued=model.max_queued,
         drain_s=grace_s,
     )
+
+
+def notes(config: Config, engines: list[EngineConfig]) -> list[str]:
+    """What became of the configuration otherwise than it says; a line each. Pure."""
+    return [
+        f"{model.name}: data_parallel_size of a dense model means copies that share nothing; it becomes {engine.replicas} replicas"
+        for model, engine in zip(config.models, engines, strict=True)
+        if not model.autoscaling and engine.replicas != model.replicas
+    ]
 
 
 def serve_schema(config: Config, engines: list[EngineConfig], *, port: int) -> dict[str, Any]:
@@ -71,15 +82,18 @@ def serve_schema(config: Config, engines: list[EngineConfig], *, port: int) -> d
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": port},
         "applications": [
-            {
-                "name": application_name(model),
-                "route_prefix": route_prefix(config, model),
-                "import_path": "ray_serve_cai.serving.app:build_application",
-                "args": engine.model_dump(),
-            }
+            {"name": application_name(model), "route_prefix": route_prefix(config, model), **_application(engine)}
             for model, engine in zip(config.models, engines, strict=True)
         ],
     }
+
+
+def _application(engine: EngineConfig) -> dict[str, Any]:
+    """What is built, and apart from it what Serve may change without building anew, where the deployment is our factory's."""
+    made = {"import_path": "ray_serve_cai.serving.app:build_application"}
+    if not engine.info.deployment_factory.startswith("ray_serve_cai."):
+        return made | {"args": engine.model_dump()}
+    return made | {"args": engine.heavy().model_dump(), "deployments": [{"name": DEPLOYMENT, **engine.options()}]}
 
 
 def build_application(arguments: dict[str, Any]) -> Application:

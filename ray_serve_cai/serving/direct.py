@@ -21,6 +21,7 @@ from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.registry import deployment_factory
 from ray_serve_cai.engines.report import last_line
 from ray_serve_cai.errors import ConfigError, EngineError, ResourceError, UnavailableError, one_line
+from ray_serve_cai.serving import room
 
 POLL_S = 0.25
 PROGRESS_S = 30
@@ -90,20 +91,12 @@ def placed(config: EngineConfig, alive: Sequence[Mapping[str, Any]]) -> EngineCo
         ConfigError: no node has the engine.
         ResourceError: the cluster has no room for a replica, or for so many.
     """
-    wanted = {"CPU": config.cpus, "GPU": float(config.gpus)}
-    room = [min(int(node["Resources"].get(name, 0) // number) for name, number in wanted.items() if number) for node in alive]
-    if not any(room):
-        best = {name: max((node["Resources"].get(name, 0) for node in alive), default=0) for name in wanted}
-        raise ResourceError(
-            f"a replica of {config.name!r} wants {config.cpus:g} CPUs and {config.gpus} GPUs on one node, "
-            f"and no node has them (at most {best['CPU']:g} and {best['GPU']:g}); set use_cpu: true, or a smaller tensor_parallel_size."
-        )
-    if sum(room) < config.replicas:
-        raise ResourceError(
-            f"{config.replicas} replicas of {config.name!r} want {config.cpus:g} CPUs and {config.gpus} GPUs each, "
-            f"and the cluster has room for {sum(room)}; use num_replicas: {sum(room)}, or add nodes."
-        )
-    return config.model_copy(update={"labelled": installed_somewhere(config.info, alive)})
+    config = config.model_copy(update={"labelled": installed_somewhere(config.info, alive)})
+    missing = room.shortfalls([config], [room.node_state(node) for node in alive])
+    if missing:
+        more = "; num_replicas, tensor_parallel_size and use_cpu: true change what it takes"
+        raise ResourceError(f"model {config.name!r}: {missing[config.name].said.rstrip('.')}{more}.")
+    return config
 
 
 def installed_somewhere(info: EngineInfo, alive: Sequence[Mapping[str, Any]]) -> bool:

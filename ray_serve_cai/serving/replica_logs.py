@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ray_serve_cai.engines import report
 from ray_serve_cai.errors import UnavailableError
 
 _TIME = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?")
 """The part that the time stamps of Serve, vLLM and SGLang have in common: month, day, time."""
-_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception): \S")
+_CONSEQUENCE = re.compile(r"closed by peer|reset by peer|root cause|died|is gone", re.IGNORECASE)
+"""Of the death of another process, which has said why somewhere else."""
 _MARKS = (":job_id:", ":actor_name:", ":task_name:")
 """Lines with which Ray begins a worker's log."""
 
@@ -45,7 +47,9 @@ def last_error(application: str) -> str:
         lines = read(application, 1000)
     except UnavailableError:
         return ""
-    return next((line.strip() for line in reversed(lines) if _RAISED.match(line)), "")
+    errors = [line.rpartition(" -- ")[2].strip() for line in lines if report.raised(line)]
+    causes = [error for error in errors if not _CONSEQUENCE.search(error)]
+    return (causes or errors or [""])[-1]
 
 
 def _log(address: str, actor_id: str, suffix: str, tail: int) -> list[str]:

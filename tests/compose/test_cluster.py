@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.containers import Cluster, Node, run, until
+from tests.containers import Cluster, Load, Node, run, until
 
 pytestmark = pytest.mark.issue(2)
 QUESTION = "What is ray-serve-cai?"
-
-
-class Load:
-    """Short requests, one after the other, in a thread; keeps what failed."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._api = cluster.api
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.done = 0
-        self.failures: list[str] = []
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            answer = self._api.post("/v1/completions", {"model": "demo", "prompt": "a", "max_tokens": 4})
-            self.done += 1
-            if answer.status_code != 200:
-                self.failures.append(f"{answer.status_code} {answer.text}")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +49,7 @@ def test_a_worker_without_the_token_is_refused(cluster: Cluster) -> None:
 
 def test_scaling_up_loses_no_request(cluster: Cluster) -> None:
     before = cluster.ids("head") + cluster.ids("worker")
-    with Load(cluster) as load:
+    with Load(cluster.api) as load:
         cluster.compose("up", "--detach", "--no-build", "--scale", "worker=3")
         until("four nodes", lambda: alive(cluster) == 4, 90)
         served = load.done
@@ -107,7 +80,7 @@ def test_stopped_worker_drains() -> None:
     with Cluster(workers=1, DRAIN_S="200", STOP_GRACE="240s") as cluster:
         cluster.api.wait_ready()
         victim = cluster.worker_with_replica()
-        with Load(cluster) as load:
+        with Load(cluster.api) as load:
             run("docker", "stop", "--time", "240", victim, timeout=260)
             served = load.done
             until("requests afterwards", lambda: load.done > served + 10, 60)

@@ -20,7 +20,10 @@ pytestmark = pytest.mark.issue(5)
 OVERLAYS = ("compose/config.yaml",)
 QUESTION = "What is ray-serve-cai?"
 REPLICA, SHARD, GUARDIAN, CHILD = "ray::ServeReplica", "ray::Shard", "ray_serve_cai.engines.shard", "ray_serve_cai.engines.shard engine"
-ENGINES = {IMAGE: ("vllm", ("VLLM::EngineCore", "VLLM::Worker_TP0", "VLLM::Worker_TP1")), SGLANG: ("sglang", ("sglang::detokenizer", "sglang::scheduler_TP0", "sglang::scheduler_TP1"))}
+ENGINES = {
+    IMAGE: ("vllm", ("VLLM::EngineCore", "VLLM::Worker_TP0", "VLLM::Worker_TP1")),
+    SGLANG: ("sglang", ("sglang::detokenizer", "sglang::scheduler_TP0", "sglang::scheduler_TP1")),
+}
 LENGTHS = {"vllm": {"max_model_len": 2048}, "sglang": {"context_length": 2048}}
 AGAIN_S = 240
 
@@ -116,7 +119,9 @@ def killed(cluster: Cluster, kind: str, place: int = 0) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("victim", ["replica", "rank 0", "rank 1", "core", "shard", "guardian", "child"])
-def test_the_death_of_any_part_heals(cluster: Cluster, victim: str, questions: dict[str, str], record_property: pytest.RecordProperty) -> None:
+def test_the_death_of_any_part_heals(
+    cluster: Cluster, victim: str, questions: dict[str, str], record_property: pytest.RecordProperty
+) -> None:
     cluster.api.wait_ready()
     before, left = until("a whole replica", lambda: whole(cluster), 30), leftovers(cluster)
     workers = "VLLM::Worker" if "VLLM::Worker" in before else "sglang::scheduler"
@@ -143,7 +148,11 @@ def test_the_death_of_any_part_heals(cluster: Cluster, victim: str, questions: d
     until("nothing is left of the old replica", lambda: nothing_of(before, cluster), 30)
     until("answers", lambda: cluster.api.ask(QUESTION) == questions[QUESTION], AGAIN_S, interval=0.3)
     again = time.monotonic() - start
-    until("one replica", lambda: {name: len(found) for name, found in processes(cluster).items()} == {name: len(found) for name, found in before.items()}, 30)
+    until(
+        "one replica",
+        lambda: {name: len(found) for name, found in processes(cluster).items()} == {name: len(found) for name, found in before.items()},
+        30,
+    )
     until("nothing more than before", lambda: no_more(leftovers(cluster), left), 30)
     record_property("seconds", f"stream ended after {ended:.1f} s, served again after {again:.1f} s")
     print(f"killed {victim}: stream ended after {ended:.1f} s, served again after {again:.1f} s")
@@ -156,15 +165,46 @@ def no_more(now: dict[str, int], before: dict[str, int]) -> bool:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("victim", [REPLICA, SHARD, "engine"])
+def test_a_death_while_loading_heals(cluster: Cluster, victim: str, questions: dict[str, str]) -> None:
+    """Idle, the replica is killed; its successor loses a part before it is ready."""
+    cluster.api.wait_ready()
+    before, left = until("a whole replica", lambda: whole(cluster), 30), leftovers(cluster)
+    part = ("VLLM::EngineCore" if "VLLM::EngineCore" in before else "sglang::scheduler") if victim == "engine" else victim
+    killed(cluster, REPLICA)
+
+    def successor() -> list[tuple[str, int]]:
+        return [one for one in processes(cluster).get(part, []) if one not in before[part]]
+
+    container, pid = until(f"a new {part}", successor, 90, interval=0.1)[0]
+    assert not cluster.api.is_ready()
+    loading = processes(cluster)
+    run("docker", "exec", container, "kill", "-9", str(pid))
+    for parts in (before, loading):
+        until("nothing is left of what was before", lambda parts=parts: nothing_of(parts, cluster), 60)
+    until("answers", lambda: cluster.api.ask(QUESTION) == questions[QUESTION], AGAIN_S, interval=0.3)
+    until("nothing more than before", lambda: no_more(leftovers(cluster), left), 30)
+
+
+@pytest.mark.full
 def test_the_death_of_a_node_heals(cluster: Cluster, questions: dict[str, str]) -> None:
-    """The worker's container is killed and started again, as a scheduler would."""
-    worker = cluster.ids("worker")[0]
-    start = time.monotonic()
-    run("docker", "kill", worker)
+    """The worker's container is killed during a stream and started again, as a scheduler would."""
+    cluster.api.wait_ready()
+    worker, left = cluster.ids("worker")[0], leftovers(cluster)
+    with streaming(cluster) as answer:
+        chunks = (line for line in answer.iter_lines() if line)
+        assert all('"text":' in chunk for chunk in itertools.islice(chunks, 5))
+        start = time.monotonic()
+        run("docker", "kill", worker)
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            assert not any('"finish_reason":"length"' in chunk for chunk in chunks)
+    ended = time.monotonic() - start
     until("not ready", lambda: not cluster.api.is_ready(), 60)
     run("docker", "start", worker)
     until("answers", lambda: cluster.api.ask(QUESTION) == questions[QUESTION], AGAIN_S, interval=0.3)
-    print(f"killed a node: served again after {time.monotonic() - start:.1f} s")
+    print(f"killed a node: stream ended after {ended:.1f} s, served again after {time.monotonic() - start:.1f} s")
+    until("nothing more than before", lambda: no_more(leftovers(cluster), left), 30)
+    whole(cluster)
 
 
 def test_the_configuration_that_is_shipped_is_this_one() -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from ray_serve_cai import __version__, cli
 from ray_serve_cai.engines import registry
 from ray_serve_cai.errors import UnavailableError, UsageError
 from ray_serve_cai.node import health
+from ray_serve_cai.serving import mailbox
+from ray_serve_cai.serving.mailbox import Answer, Mailbox, Request
 
-COMMANDS = ("node", "plan", "health", "status", "serve", "engines")
+COMMANDS = ("node", "plan", "health", "status", "serve", "deploy", "engines")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -56,7 +59,9 @@ def test_the_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nod",), ("plan", "--jsn"), ("plan", "x"), ("status", "--timeout", "soon"), ("plan", "--env-file")], ids=repr
+    "arguments",
+    [("nod",), ("plan", "--jsn"), ("plan", "x"), ("status", "--timeout", "soon"), ("plan", "--env-file"), ("deploy",)],
+    ids=repr,
 )
 def test_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments)
@@ -89,6 +94,57 @@ def test_a_plan_for_people(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines["command"].startswith("ray start --head ")
     monkeypatch.setenv("RSCAI_HEAD_ADDRESS", "far")
     assert "unknown before joining" in run("plan")[1]
+
+
+def test_a_plan_shows_what_is_served(run: Run, models: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSCAI_CONFIG", models)
+    said = "demo: vllm, 1 to 2 replicas of 1 rank, each on 1 node with 1 CPU"
+    assert json.loads(run("plan", "--json")[1])["models"] == [said]
+    code, out, err = run("plan")
+    assert (code, err) == (0, "")
+    assert f"{'models':15} {said}\n" in out
+
+
+def test_a_plan_shows_what_became_of_the_configuration(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = tmp_path / "dense"
+    dense.mkdir()
+    (dense / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    file = tmp_path / "copies.yaml"
+    file.write_text(f"models:\n  - {{name: small, source: {dense}, engine_args: {{data_parallel_size: 3}}}}\n")
+    monkeypatch.setenv("RSCAI_CONFIG", str(file))
+    assert json.loads(run("plan", "--json")[1])["models"] == [
+        "small: vllm, 3 replicas of 1 rank, each on 1 node with 1 CPU",
+        "small: data_parallel_size of a dense model means copies that share nothing; it becomes 3 replicas",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("RSCAI_CONFIG", "models: [{source: demo, replica: 2}]", "models[0].replica: unknown key; did you mean replicas?"),
+        ("RSCAI_CONFIG", "models: [{source: demo, engine: vlm}]", "did you mean vllm?"),
+        ("RSCAI_MODEL", None, "does not exist"),
+    ],
+)
+def test_a_plan_says_why_nothing_could_be_served(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None, part: str
+) -> None:
+    file = tmp_path / "models.yaml"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv(name, str(file))
+    code, out, err = run("plan", "--json")
+    (line,) = json.loads(out)["models"]
+    assert (code, err) == (0, "")
+    assert line.startswith("error: ")
+    assert part in line
+    assert f"{'models':15} {line}\n" in run("plan")[1]
+
+
+def test_a_plan_of_a_worker_shows_no_models(run: Run, models: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSCAI_CONFIG", models)
+    monkeypatch.setenv("RSCAI_HEAD_ADDRESS", "far")
+    assert "models" not in json.loads(run("plan", "--json")[1])
 
 
 def test_a_plan_that_cannot_be_made(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +281,116 @@ def test_waiting_has_an_end(run: Run, launcher: Launcher) -> None:
     code, _, err = run("status", "--wait", "--timeout", "0")
     assert code == 69
     assert "not ready after 0 s; last seen: loading weights: demo." in one_line_error(err)
+
+
+class Head:
+    """The serving process, as `deploy` meets it: it says its answers one after the other, at each poll."""
+
+    def __init__(self, directory: Path) -> None:
+        self.box = Mailbox(directory)
+        self.asked: Request | None = None
+        self.answers: list[dict[str, Any]] = [{"state": "done", "plan": {"demo": "unchanged"}}]
+
+    def poll(self, seconds: float) -> None:
+        self.asked = self.box.take() or self.asked
+        if self.asked and self.answers:
+            self.box.answer(Answer(self.asked.id, **self.answers.pop(0)))
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Head:
+    made = Head(tmp_path)
+    (tmp_path / "state.json").write_text("{}")
+    monkeypatch.setenv("RSCAI_STATE_FILE", str(tmp_path / "state.json"))
+    monkeypatch.setattr(mailbox.time, "sleep", made.poll)
+    return made
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> str:
+    file = tmp_path / "models.yaml"
+    file.write_text("models:\n  - source: demo\n    autoscaling: {max: 2}\n    engine_args: {dtype: float32}\n")
+    return str(file)
+
+
+def test_an_update_shows_each_line_once(run: Run, head: Head, models: str) -> None:
+    plan = {"demo": "all new replicas start before old ones end"}
+    under_way = {"state": "under way", "plan": plan}
+    head.answers = [
+        under_way,
+        under_way | {"detail": "demo: 0 of 1"},
+        under_way | {"detail": "demo: 1 of 1"},
+        {"state": "done", "plan": plan},
+    ]
+    assert run("deploy", "--config", models) == (0, f"demo: {plan['demo']}\ndemo: 0 of 1\ndemo: 1 of 1\ndone\n", "")
+    assert head.asked is not None
+    assert head.asked.config == {
+        "models": [{"name": "demo", "source": "demo", "autoscaling": {"max": 2}, "engine_args": {"dtype": "float32"}}]
+    }
+    assert (head.asked.allow_downtime, head.asked.dry_run) == (False, False)
+
+
+def test_a_plan_of_an_update(run: Run, head: Head, models: str) -> None:
+    head.answers = [{"state": "planned", "plan": {"demo": "unchanged"}}]
+    assert run("deploy", "--config", models, "--dry-run", "--allow-downtime") == (0, "demo: unchanged\n", "")
+    assert head.asked is not None
+    assert (head.asked.allow_downtime, head.asked.dry_run) == (True, True)
+
+
+@pytest.mark.parametrize("state", ["done", "planned"])
+def test_an_update_as_json(run: Run, head: Head, models: str, state: str) -> None:
+    head.answers = [{"state": "under way", "plan": {"demo": "x"}, "detail": "d"}, {"state": state, "plan": {"demo": "x"}}]
+    code, out, err = run("deploy", "--config", models, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"state": state, "plan": {"demo": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("error_type", "code"), [("ResourceError", 71), ("ConfigError", 78), ("EngineError", 70), ("ModelNotFoundError", 66)]
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_update_that_fails(run: Run, head: Head, models: str, error_type: str, code: int, options: list[str]) -> None:
+    head.answers = [{"state": "failed", "error": "the fact; the fix.", "error_type": error_type}]
+    left, out, err = run("deploy", "--config", models, *options)
+    assert (left, one_line_error(err)) == (code, "ray-serve-cai: error: the fact; the fix.\n")
+    assert (json.loads(out)["state"] == "failed") if options else (out == "")
+
+
+def test_an_update_that_takes_too_long(run: Run, head: Head, models: str) -> None:
+    head.answers = []
+    code, out, err = run("deploy", "--config", models, "--timeout", "0")
+    assert (code, out) == (69, "")
+    assert "not done after 0 s; last seen: the serving process has not looked at it, and it was taken back." in one_line_error(err)
+
+
+def test_an_update_from_standard_input(head: Head, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ray_serve_cai.cli", "deploy", "--config", "-", "--timeout", "0"]
+    env = {"RSCAI_STATE_FILE": str(tmp_path / "state.json"), "PATH": os.environ["PATH"]}
+    for text, code, said in (("models: [{source: demo}]", 69, "not done after 0 s"), ("models: []", 78, "standard input: models: []")):
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=30, env=env)
+        assert done.returncode == code
+        assert said in one_line_error(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [(None, "cannot be read"), ("models: [", "not YAML"), ("models: [{source: demo, replica: 2}]", "models[0].replica: unknown key")],
+)
+def test_an_update_to_a_wrong_configuration(run: Run, head: Head, tmp_path: Path, content: str | None, part: str) -> None:
+    file = tmp_path / "wrong.yaml"
+    if content is not None:
+        file.write_text(content)
+    code, out, err = run("deploy", "--config", str(file))
+    assert (code, out, head.asked) == (78, "", None)
+    assert f"{file}: {part}" in one_line_error(err)
+
+
+def test_an_update_where_nothing_is_served(run: Run, models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSCAI_STATE_FILE", str(tmp_path / "no" / "state.json"))
+    monkeypatch.setattr(cli.os, "getuid", lambda: 987_654)
+    code, out, err = run("deploy", "--config", models)
+    assert (code, out) == (69, "")
+    assert "no configuration is served by this node; run this on the head, once it serves." in one_line_error(err)
 
 
 def test_engines_as_json(run: Run) -> None:

@@ -20,15 +20,17 @@ models:
     tensor_parallel_size: 2
     pipeline_parallel_size: 3
     cpus_per_replica: 0.5
+    max_concurrent: 10
+    max_queued: 0
     device: cpu
     engine_args:
       --max-model-len: 512
       dtype: float32
   - name: big
     source: Qwen/Qwen3-0.6B
+    autoscaling: {max: 4, target_ongoing_requests: 8}
 server:
   max_body_mb: 8
-  max_ongoing_requests: 10
 """
 
 
@@ -52,7 +54,11 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert first.cpus_per_replica == 0.5
     assert first.engine_args == {"max_model_len": 512, "dtype": "float32"}
     assert (second.name, second.source, second.engine, second.ranks) == ("big", "Qwen/Qwen3-0.6B", None, 1)
-    assert (loaded.server.max_body_mb, loaded.server.max_ongoing_requests) == (8, 10)
+    assert (first.max_concurrent, first.max_queued, first.autoscaling) == (10, 0, None)
+    assert second.autoscaling == config.AutoscalingConfig(
+        min=1, max=4, target_ongoing_requests=8, upscale_delay_s=30, downscale_delay_s=600
+    )
+    assert loaded.server.max_body_mb == 8
 
 
 def test_defaults() -> None:
@@ -60,11 +66,13 @@ def test_defaults() -> None:
     model = loaded.models[0]
     assert (model.name, model.replicas, model.ranks, model.cpus_per_replica, model.device) == ("demo", 1, 1, 1.0, "auto")
     assert model.engine_args == {}
-    assert (loaded.server.max_body_mb, loaded.server.max_ongoing_requests) == (64, 1000)
+    assert (model.max_concurrent, model.max_queued, model.autoscaling) == (1024, 1024, None)
+    assert loaded.server.max_body_mb == 64
 
 
 def test_every_field_says_what_it_means() -> None:
-    for model in (Config, ModelConfig, config.ServerConfig, config.ClusterConfig, config.DashboardConfig, config.ResourcesConfig):
+    sections = (config.AutoscalingConfig, config.ServerConfig, config.ClusterConfig, config.DashboardConfig, config.ResourcesConfig)
+    for model in (Config, ModelConfig, *sections):
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
 
@@ -122,8 +130,36 @@ def test_a_cluster_section_that_is_wrong(tmp_path: Path, text: str, part: str) -
         pytest.param(one_model(zzz=2), ["models[0].zzz: unknown key", "known keys: name, source, engine, replicas"], id="far key"),
         pytest.param({**one_model(), "servr": {}}, ["servr: unknown key", "did you mean server?"], id="near top key"),
         pytest.param({**one_model(), "server": {"max_body": 1}}, ["server.max_body: unknown key", "max_body_mb?"], id="near server key"),
+        pytest.param({**one_model(), "server": {"x": 1}}, ["server.x", "known keys: max_body_mb."], id="far server key"),
+        pytest.param(one_model(max_concurrent=0), ["models[0].max_concurrent: 0", "greater than or equal to 1"], id="nothing may run"),
+        pytest.param(one_model(max_queued=-1), ["models[0].max_queued: -1", "greater than or equal to 0"], id="less than none may wait"),
+        pytest.param(one_model(autoscaling={}), ["models[0].autoscaling.max: missing", "add it"], id="no largest number of copies"),
+        pytest.param(one_model(autoscaling=2), ["models[0].autoscaling: 2"], id="autoscaling no mapping"),
         pytest.param(
-            {**one_model(), "server": {"x": 1}}, ["server.x", "known keys: max_body_mb, max_ongoing_requests"], id="far server key"
+            one_model(autoscaling={"min": 3, "max": 2}),
+            ["models[0].autoscaling: ", "min is 3 and max is 2; make max at least 3"],
+            id="min over max",
+        ),
+        pytest.param(
+            one_model(autoscaling={"min": 0, "max": 2}), ["models[0].autoscaling.min: 0", "greater than or equal to 1"], id="to zero"
+        ),
+        pytest.param(
+            one_model(autoscaling={"max": 2, "target_requests": 8}),
+            ["models[0].autoscaling.target_requests: unknown key", "did you mean target_ongoing_requests?"],
+            id="near autoscaling key",
+        ),
+        pytest.param(
+            one_model(autoscaling={"max": 2, "target_ongoing_requests": 0}),
+            ["models[0].autoscaling.target_ongoing_requests: 0", "greater than 0"],
+            id="no load at all",
+        ),
+        pytest.param(
+            one_model(autoscaling={"max": 2, "upscale_delay_s": -1}), ["models[0].autoscaling.upscale_delay_s: -1"], id="before the load"
+        ),
+        pytest.param(
+            one_model(replicas=2, autoscaling={"max": 2}),
+            ["models[0]: ", "replicas and autoscaling are both set; keep one of them"],
+            id="copies twice",
         ),
         pytest.param({**one_model(), 5: 1}, ["5", "should be strings"], id="key no string"),
         pytest.param(one_model(replicas="2"), ["models[0].replicas: '2'", "valid integer"], id="text for a number"),
@@ -270,7 +306,9 @@ def test_an_impossible_model_of_the_environment() -> None:
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
 KEYS = (
-    st.sampled_from([*Config.model_fields, *ModelConfig.model_fields, *config.ServerConfig.model_fields])
+    st.sampled_from(
+        [*Config.model_fields, *ModelConfig.model_fields, *config.AutoscalingConfig.model_fields, *config.ServerConfig.model_fields]
+    )
     | st.text(max_size=8)
     | st.integers()
 )

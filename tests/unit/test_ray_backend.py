@@ -153,7 +153,7 @@ async def test_an_engine_that_no_node_has(cluster: Cluster, model: dict[str, Any
         ({"dtype": "int4"}, "ConfigError", "dtype: 'int4'"),
         ({"engine_args": {"port": 1}}, "ConfigError", "engine_args.port: 1 cannot be set here"),
         ({"model_source": "/no/such/model"}, "ModelNotFoundError", "'/no/such/model'"),
-        ({"tensor_parallel_size": 2, "use_cpu": False}, "ResourceError", "wants 1 CPUs and 2 GPUs on one node"),
+        ({"tensor_parallel_size": 2, "use_cpu": False}, "ResourceError", "needs 1 node with 2 GPUs; the cluster has 1 with none; "),
     ],
 )
 async def test_what_is_wrong_is_said_before_anything_is_started(

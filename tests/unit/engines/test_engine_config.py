@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
+from ray_serve_cai.config import AutoscalingConfig
+from ray_serve_cai.engines.engine_config import LIGHT, EngineConfig, Limits, of_arguments
 from ray_serve_cai.engines.registry import VLLM
 from ray_serve_cai.errors import ConfigError
 
@@ -57,3 +58,91 @@ def test_it_is_what_it_is() -> None:
         made({"model": "x"}).replicas = 2  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
         made({"model": "x"}, gpu=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({"gpus": 4, "cpus": 2.0}, {"CPU": 2, "GPU": 4}),
+        ({"gpus": 4, "nodes": 2}, {"CPU": 1, "GPU": 2}),
+        ({"ranks": 4, "nodes": 2}, {"CPU": 1}),
+    ],
+)
+def test_each_node_gives_an_equal_share(changes: dict[str, Any], share: dict[str, float]) -> None:
+    assert made({"model": "x"}).model_copy(update=changes).share == share
+
+
+@pytest.mark.parametrize(
+    ("changes", "alone"),
+    [({}, True), ({"replicas": 2}, False), ({"autoscaling": AutoscalingConfig(max=2)}, False)],  # type: ignore[call-arg]
+)
+def test_what_a_replica_is_told(changes: dict[str, Any], alone: bool) -> None:
+    config = made({"model": "x"}, max_concurrent=5, max_queued=7, **changes)
+    assert config.limits == Limits(max_concurrent=5, max_queued=7, alone=alone)
+    assert Limits.model_validate(config.options()["user_config"]) == config.limits
+
+
+def test_options_of_a_fixed_number_of_copies() -> None:
+    assert made({"model": "x"}, replicas=4, max_concurrent=5, max_queued=7, drain_s=9, surge=50).options() == {
+        "num_replicas": 4,
+        "max_ongoing_requests": 24,
+        "graceful_shutdown_timeout_s": 9,
+        "user_config": {"max_concurrent": 5, "max_queued": 7, "alone": False},
+        "max_surge_percent": 50,
+        "rolling_update_percentage": 0.25,
+    }
+
+
+def test_options_of_copies_by_load() -> None:
+    scaled = AutoscalingConfig(min=2, max=8, target_ongoing_requests=3, upscale_delay_s=1, downscale_delay_s=2)
+    options = made({"model": "x"}, replicas=2, autoscaling=scaled).options()
+    assert (options["num_replicas"], options["rolling_update_percentage"]) == ("auto", 0.125)
+    assert options["autoscaling_config"] == {
+        "min_replicas": 2,
+        "max_replicas": 8,
+        "target_ongoing_requests": 3,
+        "upscale_delay_s": 1,
+        "downscale_delay_s": 2,
+    }
+
+
+@pytest.mark.parametrize("more", [{"replicas": 3, "surge": 33}, {"replicas": 2, "autoscaling": AutoscalingConfig(min=2, max=1000)}])
+def test_ray_serve_takes_the_options(more: dict[str, Any]) -> None:
+    schema = pytest.importorskip("ray.serve.schema", reason="ray[serve] is not installed", exc_type=ImportError)
+    options = made({"model": "x"}, **more).options()
+    assert schema.DeploymentSchema.model_validate({"name": "engine", **options}).max_surge_percent == options["max_surge_percent"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("replicas", 2),
+        ("autoscaling", AutoscalingConfig(max=2)),  # type: ignore[call-arg]
+        ("max_concurrent", 2),
+        ("max_queued", 2),
+        ("drain_s", 2),
+        ("surge", 2),
+    ],
+)
+def test_what_serve_changes_without_starting_anew(field: str, value: object) -> None:
+    config = made({"model": "x"})
+    changed = config.model_copy(update={field: value})
+    assert field in LIGHT
+    assert changed != config
+    assert changed.options() != config.options()
+    assert changed.heavy() == config.heavy()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model", "y"), ("arguments", {"a": 1}), ("ranks", 2), ("nodes", 2), ("gpus", 2), ("cpus", 2.0), ("hf_token", SecretStr(TOKEN))],
+)
+def test_what_starts_a_replica_anew(field: str, value: object) -> None:
+    config = made({"model": "x"})
+    assert config.model_copy(update={field: value}).heavy() != config.heavy()
+
+
+def test_what_a_replica_is_started_with_keeps_the_token() -> None:
+    config = made({"model": "x", "hf_token": TOKEN}, replicas=3)
+    assert config.heavy() == config.heavy().heavy()
+    assert config.heavy().hf_token == config.hf_token

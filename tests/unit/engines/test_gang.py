@@ -1,17 +1,7 @@
 import psutil
 import pytest
 
-from ray_serve_cai.engines.engine_config import EngineConfig
-from ray_serve_cai.engines.registry import VLLM
-
 gang = pytest.importorskip("ray_serve_cai.engines.gang", reason="ray[serve] is not installed", exc_type=ImportError)
-
-CONFIG = EngineConfig(info=VLLM, name="demo", model="demo", arguments={}, ranks=4, nodes=2, gpus=4, cpus=2)
-
-
-def test_each_node_gives_an_equal_share() -> None:
-    assert gang.bundle(CONFIG) == {"CPU": 2, "GPU": 2}
-    assert gang.bundle(CONFIG.model_copy(update={"gpus": 0})) == {"CPU": 2}
 
 
 def test_all_ranks_talk_over_the_interface_of_the_nodes_address() -> None:

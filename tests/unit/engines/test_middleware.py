@@ -1,14 +1,15 @@
 import asyncio
-import json
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from ray_serve_cai.engines import middleware
+from ray_serve_cai.engines import middleware, refusals
 from ray_serve_cai.engines.base import ASGIApp, Receive, Scope, Send
 from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.engines.gate import Gate
 from ray_serve_cai.engines.registry import VLLM
 
 CONFIG = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={})
@@ -35,7 +36,7 @@ class Engine:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             self.scopes.append(scope)
             if scope["type"] == "http":
-                await middleware.respond(send, 200, {"engine saw": scope["path"]})
+                await refusals.respond(send, 200, {"engine saw": scope["path"]})
 
         return app
 
@@ -45,7 +46,8 @@ class Engine:
 
 
 def replica(engine: Engine, **changes: Any) -> ASGIApp:
-    return middleware.around(engine.asgi_app(), engine, CONFIG.model_copy(update=changes))
+    config = CONFIG.model_copy(update=changes)
+    return middleware.around(engine.asgi_app(), engine, config, Gate(config.limits))
 
 
 async def ask(app: ASGIApp, path: str, method: str = "GET", root_path: str = "") -> httpx.Response:
@@ -68,7 +70,7 @@ async def ask(app: ASGIApp, path: str, method: str = "GET", root_path: str = "")
 )
 async def test_an_engine_answers_below_any_prefix(scope: Scope, expected: tuple[str | None, str | None]) -> None:
     if scope["type"] == "http":
-        scope = scope | {"headers": []}
+        scope = scope | {"method": "GET", "headers": []}
     engine, before = Engine(), dict(scope)
 
     async def receive() -> Any:
@@ -114,7 +116,7 @@ async def test_what_would_change_one_of_several_replicas_is_refused() -> None:
     error = answer.json()["error"]
     assert answer.status_code == error["code"] == 409
     assert error["type"] == "invalid_request_error"
-    assert f"{LOAD} changes only the replica that it reaches, and model 'demo' has 3 replicas" in error["message"]
+    assert f"{LOAD} changes only the replica that it reaches, and model 'demo' may have several; " in error["message"]
     assert "serve one replica" in error["message"]
     assert engine.scopes == []
 
@@ -143,7 +145,7 @@ async def test_ids_of_requests(headers: list[tuple[bytes, bytes]], left: list[tu
     async def unused(*_: Any) -> Any:
         """The engine of this test reads and answers nothing."""
 
-    await replica(engine)({"type": "http", "path": "/v1/models", "headers": headers}, unused, unused)
+    await replica(engine)({"type": "http", "method": "GET", "path": "/v1/models", "headers": headers}, unused, unused)
     assert engine.scopes[0]["headers"] == left
 
 
@@ -152,12 +154,101 @@ async def test_a_refusal_counts_below_a_prefix_too() -> None:
     assert answer.status_code == 409
 
 
-def test_an_answer_is_json_bytes() -> None:
-    sent: list[Any] = []
+class Busy(Engine):
+    """An engine that answers once ``go`` is set, and says that it works on something."""
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+    def __init__(self) -> None:
+        super().__init__()
+        self.working, self.go = asyncio.Event(), asyncio.Event()
 
-    asyncio.run(middleware.respond(send, 418, {"a": "ä"}))
-    assert sent[0]["status"] == 418
-    assert json.loads(sent[1]["body"]) == {"a": "ä"}
+    def asgi_app(self) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            self.scopes.append(scope)
+            if scope["type"] == "http" and scope["method"] == "POST":
+                self.working.set()
+                await self.go.wait()
+            await refusals.respond(send, 200, {"engine saw": scope["path"]})
+
+        return app
+
+
+@contextlib.asynccontextmanager
+async def at_the_limit(max_queued: int = 0) -> AsyncIterator[tuple[Busy, ASGIApp]]:
+    """A replica of which two requests have the whole attention, and as many wait as may; all are answered in the end."""
+    engine = Busy()
+    app = replica(engine, max_concurrent=2, max_queued=max_queued)
+    asked = [asyncio.create_task(ask(app, "/v1/completions", "POST")) for _ in range(2 + max_queued)]
+    await engine.working.wait()
+    for _ in range(20):  # each client comes as far as it can
+        await asyncio.sleep(0)
+    yield engine, app
+    engine.go.set()
+    assert [answer.status_code for answer in await asyncio.gather(*asked)] == [200] * len(asked)
+
+
+@pytest.mark.parametrize("max_queued", [0, 3])
+async def test_what_is_beyond_the_limit_is_told_to_come_again(max_queued: int) -> None:
+    async with at_the_limit(max_queued) as (engine, app):
+        answer = await ask(app, "/models/demo/v1/chat/completions", "POST", root_path="/models/demo")
+        assert len(engine.scopes) == 2
+    later = answer.headers["retry-after"]
+    assert answer.status_code == 503
+    assert 1 <= int(later) <= 60
+    assert answer.json()["error"] == {
+        "message": f"Model 'demo' is at its limit: 2 requests at a time, {max_queued} waiting; try again in {later} s.",
+        "type": "service_unavailable",
+        "param": None,
+        "code": 503,
+    }
+
+
+async def test_anthropics_clients_are_refused_in_their_own_form() -> None:
+    async with at_the_limit() as (_, app):
+        answer = await ask(app, "/v1/messages", "POST")
+    assert (answer.status_code, answer.json()["type"], answer.json()["error"]["type"]) == (503, "error", "overloaded_error")
+    assert "retry-after" in answer.headers
+
+
+@pytest.mark.parametrize(("path", "method"), [("/health", "GET"), ("/v1/models", "GET"), ("/metrics", "GET"), ("/adapters/x", "DELETE")])
+async def test_at_the_limit_what_only_reads_is_answered(path: str, method: str) -> None:
+    async with at_the_limit() as (_, app):
+        assert (await ask(app, path, method)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/responses/resp_1/cancel", "/models/demo/v1/responses/resp_1/cancel", "/abort_request"])
+async def test_at_the_limit_what_ends_other_requests_passes(path: str) -> None:
+    async with at_the_limit() as (_, app):
+        prefix = "/models/demo" if path.startswith("/models/demo") else ""
+        assert (await ask(app, path, "POST", root_path=prefix)).json() == {"engine saw": path.removeprefix(prefix)}
+        assert (await ask(app, f"{path}/more", "POST", root_path=prefix)).status_code == 503
+
+
+async def test_at_the_limit_a_websocket_passes() -> None:
+    async with at_the_limit() as (engine, app):
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            raise AssertionError("nothing here reads")
+
+        await app({"type": "websocket", "path": "/v1/realtime"}, receive, send)
+        assert engine.scopes[-1]["type"] == "websocket"
+
+
+async def test_a_place_that_is_free_again_is_given_again() -> None:
+    engine = Engine()
+    app = replica(engine, max_concurrent=1, max_queued=0)
+    assert [(await ask(app, "/v1/completions", "POST")).status_code for _ in range(3)] == [200] * 3
+
+
+async def test_an_application_that_fails_gives_its_place_back() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise KeyError("boom")
+
+    config = CONFIG.model_copy(update={"max_concurrent": 1, "max_queued": 0})
+    app = middleware.around(broken, Engine(), config, Gate(config.limits))
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            await ask(app, "/v1/completions", "POST")

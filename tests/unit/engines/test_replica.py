@@ -63,9 +63,10 @@ def test_a_cluster_without_labels_is_asked_for_none() -> None:
 
 def test_the_deployment() -> None:
     deployment = replica.ReplicaFactory().create_deployment(CONFIG)._bound_deployment
-    assert (deployment.name, deployment.num_replicas, deployment.max_ongoing_requests) == ("engine", 3, 1000)
+    assert (deployment.name, deployment.num_replicas, deployment.max_ongoing_requests) == ("engine", 3, 4096)
+    assert deployment.user_config == {"max_concurrent": 1024, "max_queued": 1024, "alone": False}
     assert deployment.ray_actor_options.items() >= replica.placement(CONFIG)["ray_actor_options"].items()
-    assert EngineConfig.model_validate(deployment.init_args[0]) == CONFIG
+    assert EngineConfig.model_validate(deployment.init_args[0]) == CONFIG.heavy()
     assert deployment.init_args[1] is None
 
 
@@ -192,6 +193,20 @@ async def test_a_replicas_life(reports: list[report.StartReport]) -> None:
 
 
 @pytest.mark.usefixtures("reports")
+async def test_a_running_replica_is_told_other_limits() -> None:
+    one = Replica.__new__(Replica)
+    await one.__init__(ALONE.model_dump())
+    app = await one.__serve_build_asgi_app__()
+    one.reconfigure({"max_concurrent": 1, "max_queued": 0, "alone": False})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        assert (await client.post("/v1/load_lora_adapter")).status_code == 409
+        async with one._gate.place():
+            assert (await client.post("/v1/completions", json={})).status_code == 503
+        one.reconfigure({"max_concurrent": 2, "max_queued": 0, "alone": True})
+        assert (await client.post("/v1/load_lora_adapter", json={})).status_code == 200
+
+
+@pytest.mark.usefixtures("reports")
 async def test_a_token_is_in_the_environment_of_the_engines_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_before")
     one = Replica.__new__(Replica)
@@ -260,6 +275,49 @@ def test_a_replica_that_lost_ranks_ends(
     with pytest.raises(Ended):
         one._lost(reason)
     assert [said.error for said in reports] == told
+
+
+TAKEN = [
+    "The server socket has failed to listen on any local network address. port: 8400, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use",
+    "OSError: [Errno 98] Address already in use",
+]
+
+
+@pytest.mark.parametrize(("said", "taken"), [*((said, True) for said in TAKEN), ("CUDA out of memory", False), ("", False)])
+def test_whether_a_port_was_taken(said: str, taken: bool) -> None:
+    assert replica.port_taken(EngineError(said)) is taken
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why", "told"), [(2, TAKEN[0], False), (2, TAKEN[1], False), (2, "CUDA out of memory", True), (1, TAKEN[0], True)]
+)
+async def test_a_gang_whose_port_was_taken_is_tried_again_and_reports_nothing(
+    reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, nodes: int, why: str, told: bool
+) -> None:
+    async def fail(self: FakeEngine, say: Callable[[str], None]) -> None:
+        raise EngineError(why)
+
+    monkeypatch.setattr(FakeEngine, "start", fail)
+    monkeypatch.setattr(Replica, "_gather", lambda self: None)
+    one = Replica.__new__(Replica)
+    with pytest.raises(EngineError):
+        await one.__init__(ALONE.model_copy(update={"nodes": nodes}).model_dump())
+    errors = [said.error for said in reports if said.error]
+    assert errors == ([why] if told else [])
+    assert ("the port of its ranks was taken meanwhile; trying another" in caplog.text) is not told
+
+
+def test_a_further_node_that_finds_the_port_taken_reports_nothing(reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(replica.logging, "shutdown", lambda: None)
+    one = Replica.__new__(Replica)
+    one._config, one._started = CONFIG.model_copy(update={"nodes": 2}), False
+    with pytest.raises(Ended):
+        one._lost(EngineError(f"node 1: {TAKEN[1]}"))
+    assert reports == []
 
 
 def test_a_replica_gathers_its_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

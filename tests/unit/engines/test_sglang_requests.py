@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_serve_cai.engines.base import Receive, Scope, Send
-from ray_serve_cai.engines.middleware import respond
+from ray_serve_cai.engines.refusals import respond
 from ray_serve_cai.engines.sglang_requests import MAX_N, Served, guarded, refusal
 
 SERVED = Served("demo", frozenset({"lora"}), 768)

@@ -99,6 +99,8 @@ class Backend:
 
     def __init__(self, name: str, stack: ExitStack) -> None:
         self.routable = {"/routable/0", "/routable/1"}
+        self.lag_s = 0.0
+        self.seen: list[str] = []
         backend = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -107,7 +109,12 @@ class Backend:
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 path = self.path
-                if path.endswith("/broken"):
+                if path.startswith("/routable/"):
+                    time.sleep(backend.lag_s)
+                else:
+                    backend.seen.append(path)
+                once = path.endswith("/once") and backend.seen.count(path) == 1
+                if path.endswith("/broken") or once:
                     self.close_connection = True
                     return
                 status, kind = (500, "text/plain") if path.endswith("/crash") else (200, "application/json")
@@ -233,6 +240,27 @@ def test_what_breaks_behind_it_is_an_error_in_json(door: Door, path: str, code: 
     assert (status, headers["content-type"]) == (code, "application/json")
     assert int(headers["retry-after"]) > 0
     assert json.loads(body)["error"]["type"] == "service_unavailable"
+
+
+@pytest.mark.parametrize("body", [None, b"x", b"x" * 60_000], ids=["no body", "short", "as long as can be"])
+def test_what_gets_no_byte_of_an_answer_is_sent_once_more(door: Door, body: bytes | None) -> None:
+    door.ray.seen.clear()
+    assert door.ask("/v1/once", body)[0] == 200
+    assert door.ray.seen == ["/v1/once"] * 2
+    door.ray.seen.clear()
+    assert door.ask("/v1/broken", body)[0] == 502
+    assert door.ray.seen == ["/v1/broken"] * 2, "once, and not for ever"
+
+
+def test_a_slow_launcher_takes_no_model_away(door: Door) -> None:
+    door.launcher.lag_s = 1.5
+    try:
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            assert door.source("/v1/models")[0] == "ray"
+            time.sleep(0.1)
+    finally:
+        door.launcher.lag_s = 0
 
 
 @pytest.mark.parametrize(("model", "silent", "answering"), [(0, "/v1/models", "/models/other/x"), (1, "/models/other/x", "/v1/models")])

@@ -154,8 +154,8 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
         "manifest": manifest.as_dict(),
         "stopping": False,
         "nodes": [
-            {"id": "1", "ip": "10.0.0.1", "alive": True, "role": "head", "replicas": 0, "engines": []},
-            {"id": "2", "ip": "10.0.0.2", "alive": False, "role": "worker", "replicas": 1, "engines": []},
+            {"id": "1", "ip": "10.0.0.1", "alive": True, "role": "head", "replicas": 0, "engines": [], "cpus": 0, "gpus": 0},
+            {"id": "2", "ip": "10.0.0.2", "alive": False, "role": "worker", "replicas": 1, "engines": [], "cpus": 0, "gpus": 0},
         ],
     }
 

@@ -10,7 +10,7 @@ from ray_serve_cai import config, state
 from ray_serve_cai.config import Config
 from ray_serve_cai.engines.base import EngineInfo
 from ray_serve_cai.engines.engine_config import EngineConfig
-from ray_serve_cai.engines.registry import VLLM
+from ray_serve_cai.engines.registry import SGLANG, VLLM
 from ray_serve_cai.errors import ConfigError, ModelNotFoundError
 from ray_serve_cai.serving import app
 
@@ -20,10 +20,10 @@ REPLICAS = "ray_serve_cai.engines.replica:ReplicaFactory"
 @pytest.fixture
 def two_models() -> Config:
     models = [
-        {"source": "org/first", "engine": "vllm", "replicas": 2},
-        {"source": "org/second", "name": "small", "device": "cuda", "tensor_parallel_size": 2},
+        {"source": "org/first", "engine": "vllm", "replicas": 2, "max_concurrent": 5, "max_queued": 6},
+        {"source": "org/second", "name": "small", "device": "cuda", "tensor_parallel_size": 2, "autoscaling": {"min": 2, "max": 4}},
     ]
-    return config.parse({"models": models, "server": {"max_ongoing_requests": 5}}, "my.yaml")
+    return config.parse({"models": models}, "my.yaml")
 
 
 def engines_of(given: Config, **changes: Any) -> list[EngineConfig]:
@@ -45,15 +45,10 @@ def test_the_first_model_owns_the_root(two_models: Config) -> None:
 
 def test_engines_of_a_configuration(two_models: Config) -> None:
     first, second = engines_of(two_models)
-    assert (first.name, first.model, first.gpus, first.replicas, first.max_ongoing_requests, first.drain_s) == (
-        "org/first",
-        "org/first",
-        0,
-        2,
-        5,
-        3,
-    )
+    assert (first.name, first.model, first.gpus, first.replicas, first.drain_s) == ("org/first", "org/first", 0, 2, 3)
+    assert (first.max_concurrent, first.max_queued, first.autoscaling) == (5, 6, None)
     assert (second.name, second.model, second.gpus, second.ranks) == ("small", "org/second", 2, 2)
+    assert (second.replicas, second.autoscaling, second.surge) == (2, two_models.models[1].autoscaling, 0)
 
 
 def test_a_model_without_an_engine_takes_the_images(two_models: Config) -> None:
@@ -89,22 +84,50 @@ def test_the_schema(two_models: Config) -> None:
                 "name": "org--first",
                 "route_prefix": "/",
                 "import_path": "ray_serve_cai.serving.app:build_application",
-                "args": engines[0].model_dump(),
+                "args": engines[0].heavy().model_dump(),
+                "deployments": [{"name": "engine", **engines[0].options()}],
             },
             {
                 "name": "small",
                 "route_prefix": "/models/small",
                 "import_path": "ray_serve_cai.serving.app:build_application",
-                "args": engines[1].model_dump(),
+                "args": engines[1].heavy().model_dump(),
+                "deployments": [{"name": "engine", **engines[1].options()}],
             },
         ],
     }
 
 
+def test_a_factory_of_others_is_given_all_that_there_is(two_models: Config) -> None:
+    """Serve refuses options of deployments that an application does not have, and the names are the factory's."""
+    foreign = [engine.model_copy(update={"info": replace(VLLM, deployment_factory="theirs:Factory")}) for engine in engines_of(two_models)]
+    first = app.serve_schema(two_models, foreign, port=81)["applications"][0]
+    assert first["args"] == foreign[0].model_dump()
+    assert "deployments" not in first
+
+
+@pytest.mark.parametrize("info", [VLLM, SGLANG], ids=lambda info: info.name)
+@pytest.mark.parametrize("changes", [{"replicas": 7}, {"max_concurrent": 7}, {"max_queued": 7}, {"drain_s": 7}, {"surge": 7}])
+def test_what_serve_builds_stays_the_same_where_no_replica_must_start_anew(
+    two_models: Config, changes: dict[str, int], info: EngineInfo
+) -> None:
+    """Serve starts every replica anew where an application's import path or arguments change."""
+
+    def built(engine: EngineConfig) -> tuple[str, str]:
+        application = app.serve_schema(two_models, [engine, engines[1]], port=81)["applications"][0]
+        return application["import_path"], json.dumps(application["args"])
+
+    engines = engines_of(two_models)
+    one = engines[0].model_copy(update={"info": info})
+    assert built(one.model_copy(update=changes)) == built(one)
+
+
 def test_ray_serve_takes_the_schema(two_models: Config) -> None:
     schema = pytest.importorskip("ray.serve.schema", reason="ray[serve] is not installed", exc_type=ImportError)
-    parsed = schema.ServeDeploySchema.model_validate(app.serve_schema(two_models, engines_of(two_models), port=81))
+    engines = engines_of(two_models)
+    parsed = schema.ServeDeploySchema.model_validate(app.serve_schema(two_models, engines, port=81))
     assert [one.route_prefix for one in parsed.applications] == ["/", "/models/small"]
+    assert [one.deployments[0].num_replicas for one in parsed.applications] == [2, "auto"]
 
 
 def test_an_application_comes_from_the_engines_factory(two_models: Config, monkeypatch: pytest.MonkeyPatch) -> None:

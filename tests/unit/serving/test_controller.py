@@ -1,4 +1,3 @@
-from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ from ray_serve_cai.engines.report import StartReport
 from ray_serve_cai.errors import EngineError, ResourceError, UnavailableError
 from ray_serve_cai.serving import controller
 from ray_serve_cai.serving.controller import ServeSettings, Watch
+from ray_serve_cai.serving.updates import Desired
 from ray_serve_cai.state import ModelState, NodeState
 
 ENGINE = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={})
@@ -22,79 +22,6 @@ ENGINE = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={}
 def application(*states: str, status: str = "DEPLOYING", message: str = "") -> dict[str, Any]:
     replicas = [{"state": one, "node_id": f"n{number}"} for number, one in enumerate(states)]
     return {"status": status, "message": message, "deployments": {"engine": {"replicas": replicas}}}
-
-
-def model(name: str, stage: str = "", *, ready: bool = False, error: str = "") -> ModelState:
-    return ModelState(name, "vllm", ready=ready, state="ready" if ready else "failed" if error else stage, error=error)
-
-
-@pytest.mark.parametrize(
-    ("seen", "said", "ready", "expected"),
-    [
-        pytest.param({}, StartReport(), False, ("loading weights", 0, ""), id="not there yet"),
-        pytest.param(application("STARTING"), StartReport(phase="loading weights"), False, ("loading weights", 0, ""), id="loading"),
-        pytest.param(application("STARTING"), StartReport(phase="warming up"), False, ("warming up", 0, ""), id="warming up"),
-        pytest.param(application("STARTING"), StartReport(phase="ready"), False, ("loading weights", 0, ""), id="replaced"),
-        pytest.param(application("RUNNING"), StartReport(phase="ready"), False, ("warming up", 1, ""), id="running, not answering"),
-        pytest.param(application("RUNNING", "RUNNING", "STARTING"), StartReport(phase="ready"), True, ("ready", 2, ""), id="ready"),
-        pytest.param(application("RUNNING"), StartReport(error="old"), True, ("ready", 1, ""), id="ready in spite of an old error"),
-        pytest.param(application("STARTING"), StartReport(error="no memory"), False, ("failed", 0, "no memory"), id="the replica's error"),
-        pytest.param(
-            application(status="DEPLOY_FAILED", message="Traceback\n  x\nBoom: why\n\n"), StartReport(), False, ("failed", 0, "Boom: why"), id="Serve's"
-        ),
-        pytest.param(application(status="DEPLOY_FAILED"), StartReport(), False, ("failed", 0, "it did not say why"), id="no message"),
-    ],
-)  # fmt: skip
-def test_where_a_model_stands(seen: dict[str, Any], said: StartReport, ready: bool, expected: tuple[str, int, str]) -> None:
-    found = controller.model_state(ENGINE, seen, said, ready=ready)
-    assert (found.state, found.replicas, found.error) == expected
-    assert found.ready is ready
-    assert (found.name, found.engine) == ("demo", "vllm")
-
-
-NOWHERE = ModelState("far", "sglang", state="waiting for nodes", error="no node")
-
-
-@pytest.mark.parametrize(
-    ("models", "was_ready", "expected"),
-    [
-        ([model("a", ready=True), model("b", ready=True)], False, ("ready", "every model answers")),
-        ([model("a", "loading weights"), model("b", "warming up")], False, ("loading weights", "loading weights: a, b")),
-        ([model("a", "warming up"), model("b", ready=True)], False, ("warming up", "warming up: a")),
-        ([model("a", "waiting")], False, ("loading weights", "loading weights: a")),
-        ([model("a", "loading weights"), model("b", ready=True)], True, ("degraded", "not answering: a")),
-        ([model("a", error="why"), model("b", "warming up")], False, ("degraded", "a: why")),
-        ([model("a", error="why"), model("b", ready=True)], True, ("degraded", "a: why")),
-        ([model("a", error="why"), model("b", error="too")], False, ("failed", "why")),
-        ([NOWHERE], False, ("waiting for nodes", "far: no node")),
-        ([NOWHERE], True, ("degraded", "far: no node")),
-        ([NOWHERE, model("b", "loading weights")], False, ("degraded", "far: no node")),
-        ([NOWHERE, NOWHERE], False, ("waiting for nodes", "far: no node")),
-        ([NOWHERE, model("b", error="why")], False, ("degraded", "far: no node")),
-    ],
-)
-def test_the_phase_of_the_whole(models: list[ModelState], was_ready: bool, expected: tuple[str, str]) -> None:
-    phase, detail = controller.phase_of(tuple(models), was_ready)
-    assert (phase, detail) == expected
-    assert phase in state.PHASES
-
-
-def test_where_the_engines_need_no_labels() -> None:
-    assert controller.why_nowhere(ENGINE.model_copy(update={"labelled": False}), []) == ""
-    assert "installed: none;" in controller.why_nowhere(ENGINE, [])
-
-
-def test_counting_replicas() -> None:
-    applications = {"a": application("RUNNING", "STARTING"), "b": application("STOPPING"), "c": {"status": "NOT_STARTED"}}
-    assert controller.running_replicas(applications["a"]) == 1
-    assert controller.running_replicas(application("PENDING_MIGRATION", "RUNNING")) == 2
-    assert controller.running_replicas(applications["c"]) == 0
-    assert controller.replicas_by_node(applications) == Counter({"n0": 2, "n1": 1})
-
-
-def test_a_replica_without_a_node_counts_nowhere() -> None:
-    seen = {"a": {"deployments": {"engine": {"replicas": [{"state": "STARTING", "node_id": None}]}}}}
-    assert controller.replicas_by_node(seen) == Counter()
 
 
 @pytest.fixture
@@ -127,17 +54,24 @@ def test_whether_a_model_answers(ingress: tuple[int, list[str]], free_port: int)
     assert not controller.answers(free_port, "/")
 
 
+def node(name: str, cpus: float = 4, gpus: float = 0, *, alive: bool = True, engines: tuple[str, ...] = ("vllm",)) -> NodeState:
+    return NodeState(name, "10.0.0.1", alive, engines=engines, cpus=cpus, gpus=gpus)
+
+
 class Cluster:
     """What Ray, Serve and the replicas would say."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
         self.answering: set[str] = set()
-        self.nodes: tuple[NodeState, ...] = (NodeState("n0", "10.0.0.1", True, engines=("vllm",)),)
+        self.nodes: tuple[NodeState, ...] = (node("n0"),)
         self.reports: dict[str, StartReport] = {}
+        self.last_error = ""
         self.file = file
         monkeypatch.setattr(controller, "answers", lambda port, prefix: prefix in self.answering)
         monkeypatch.setattr(controller, "_nodes", lambda replicas: self.nodes)
         monkeypatch.setattr(controller.report, "read", lambda name: self.reports.get(name, StartReport()))
+        monkeypatch.setattr(controller.report, "write", self.reports.__setitem__)
+        monkeypatch.setattr(controller.replica_logs, "last_error", lambda name: self.last_error)
 
     @property
     def state(self) -> state.ClusterState:
@@ -149,10 +83,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
     return Cluster(monkeypatch, tmp_path / "state.json")
 
 
-def watch_of(cluster: Cluster, *names: str, min_nodes: int = 1) -> Watch:
+def watch_of(cluster: Cluster, *names: str, min_nodes: int = 1, alone: bool = False) -> Watch:
     given = config.parse({"models": [{"source": name} for name in names]}, "my.yaml")
     engines = [ENGINE.model_copy(update={"name": name}) for name in names]
-    return Watch(given, engines, ServeSettings("10.0.0.1:6379", min_nodes, 8001, 8265, cluster.file))
+    settings = ServeSettings("10.0.0.1:6379", min_nodes, 8001, 8265, cluster.file, cluster.file.with_name("deployed.json"), alone=alone)
+    return Watch(Desired(given, engines), settings)
 
 
 def test_a_models_way_to_ready_and_back(cluster: Cluster) -> None:
@@ -176,6 +111,32 @@ def test_a_models_way_to_ready_and_back(cluster: Cluster) -> None:
     assert cluster.state.phase == "ready"
 
 
+BUILDING = {"status": "DEPLOYING", "deployments": {}}
+
+
+def test_a_model_stays_ready_while_serve_builds_its_application_anew(cluster: Cluster) -> None:
+    watch = watch_of(cluster, "a")
+    cluster.answering = {"/"}
+    watch.look({"a": application("RUNNING", "RUNNING")})
+    before = cluster.state
+    cluster.answering = set()
+    watch.look({"a": BUILDING})
+    assert (cluster.state, cluster.state.ready, cluster.state.models[0].replicas) == (before, True, 2)
+    watch.look({"a": application("RUNNING", "STARTING")})
+    assert (cluster.state.ready, cluster.state.models[0].replicas) == (True, 1)
+    watch.look({"a": application("STARTING")})
+    assert not cluster.state.ready
+
+
+def test_a_model_that_never_answered_is_not_ready_while_serve_builds_its_application(cluster: Cluster) -> None:
+    watch = watch_of(cluster, "a")
+    cluster.answering = {"/"}
+    watch.look({"a": BUILDING})
+    assert (cluster.state.phase, cluster.state.ready) == ("loading weights", False)
+    watch.look({"a": application("RUNNING")})
+    assert cluster.state.ready
+
+
 def test_each_model_is_asked_at_its_own_prefix(cluster: Cluster) -> None:
     cluster.answering = {"/models/b"}
     watch_of(cluster, "a", "b").look({"a": application("RUNNING"), "b": application("RUNNING")})
@@ -194,6 +155,13 @@ def test_a_first_start_that_fails_without_a_report(cluster: Cluster) -> None:
         watch_of(cluster, "a").look({"a": application(status="DEPLOY_FAILED", message="x\nBoom")})
 
 
+def test_the_logs_tell_what_a_replica_did_not(cluster: Cluster) -> None:
+    cluster.last_error = "OSError: no such weights"
+    with pytest.raises(EngineError, match="model 'a' did not start: OSError: no such weights"):
+        watch_of(cluster, "a").look({"a": application(status="DEPLOY_FAILED", message="x\nBoom")})
+    assert cluster.reports["a"].error_type == "EngineError"
+
+
 def test_one_model_of_two_may_fail(cluster: Cluster) -> None:
     cluster.reports["a"] = StartReport(error="no memory", error_type="ResourceError")
     cluster.answering = {"/models/b"}
@@ -202,12 +170,12 @@ def test_one_model_of_two_may_fail(cluster: Cluster) -> None:
 
 
 def test_a_model_whose_engine_no_node_has_waits_and_says_so(cluster: Cluster) -> None:
-    cluster.nodes = (NodeState("n0", "10.0.0.1", True, engines=("sglang",)), NodeState("n1", "10.0.0.2", False, engines=("vllm",)))
+    cluster.nodes = (node("n0", engines=("sglang",)), node("n1", alive=False))
     watch = watch_of(cluster, "a")
     watch.look({"a": application("STARTING")})
     why = "a: engine 'vllm' is installed on no node; installed: sglang; start a node from an image that has it."
     assert (cluster.state.phase, cluster.state.detail) == ("waiting for nodes", why)
-    cluster.nodes = (cluster.nodes[0], NodeState("n2", "10.0.0.3", True, engines=("vllm",)))
+    cluster.nodes = (cluster.nodes[0], node("n2"))
     watch.look({"a": application("STARTING")})
     assert cluster.state.phase == "loading weights"
 
@@ -226,7 +194,7 @@ def test_waiting_for_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) ->
 
     def next_poll(seconds: float) -> None:
         seen.append(cluster.state.detail)
-        cluster.nodes = (*cluster.nodes, NodeState(f"n{len(seen)}", "10.0.0.2", alive=len(seen) > 1))
+        cluster.nodes = (*cluster.nodes, node(f"n{len(seen)}", alive=len(seen) > 1))
 
     monkeypatch.setattr(controller.time, "sleep", next_poll)
     watch_of(cluster, "a", min_nodes=2).wait_for_nodes()
@@ -234,27 +202,91 @@ def test_waiting_for_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) ->
     assert (cluster.state.phase, cluster.state.detail, cluster.state.alive) == ("waiting for nodes", "nodes joined 2/2", 2)
 
 
+@pytest.mark.parametrize(("alone", "nodes"), [(True, (node("n0"),)), (False, (node("n0", cpus=0.5),))], ids=["room", "others may come"])
+def test_where_all_is_well_nodes_are_waited_for_and_no_more(cluster: Cluster, alone: bool, nodes: tuple[NodeState, ...]) -> None:
+    cluster.nodes = nodes
+    watch_of(cluster, "a", alone=alone).wait_for_nodes()
+    assert cluster.state.detail == "nodes joined 1/1"
+
+
+def test_a_node_that_stays_alone_and_has_no_room_says_so_at_once(cluster: Cluster) -> None:
+    cluster.nodes = (node("n0", cpus=1),)
+    with pytest.raises(ResourceError, match="^model 'b': needs 1 node with 1 CPU; the cluster has 1 with 1"):
+        watch_of(cluster, "a", "b", alone=True).wait_for_nodes()
+
+
+def test_a_model_that_there_is_no_room_for_waits_and_says_so(cluster: Cluster) -> None:
+    cluster.nodes = (node("n0", cpus=0.5),)
+    watch_of(cluster, "a").look({"a": application("STARTING")})
+    assert cluster.state.phase == "waiting for nodes"
+    assert cluster.state.detail.startswith("a: needs 1 node with 1 CPU; the cluster has 1 with 0.5")
+
+
+def test_what_is_desired_may_change(cluster: Cluster) -> None:
+    watch = watch_of(cluster, "a")
+    cluster.nodes, cluster.answering = (node("n0", cpus=1),), {"/"}
+    watch.look({"a": application("RUNNING")})
+    assert cluster.state.models[0].error == ""
+    watch.desired = Desired(watch.desired.config, [ENGINE.model_copy(update={"name": "a", "replicas": 2})])
+    watch.look({"a": application("RUNNING")})
+    assert cluster.state.ready
+    assert cluster.state.models[0].error.startswith("there is room for 1 of 2 replicas; ")
+
+
+class Seen(Exception):
+    """In place of the end of the process."""
+
+
+def test_each_look_is_followed_by_a_look_at_updates(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Iterator[Any] = iter([{"applications": {}}, RuntimeError("busy"), {"applications": {"a": application("RUNNING")}}])
+    seen: list[object] = []
+
+    class Client:
+        def get_serve_details(self) -> Any:
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    class Updates:
+        def look(self, applications: dict[str, Any]) -> None:
+            seen.append((cluster.state.phase, list(applications)))
+            if applications:
+                raise Seen
+
+    monkeypatch.setattr(controller.time, "sleep", lambda seconds: None)
+    with pytest.raises(Seen):
+        watch_of(cluster, "a").follow(Client(), Updates())  # type: ignore[arg-type]
+    assert seen == [("loading weights", []), ("warming up", ["a"])]
+
+
+def test_rays_nodes_and_what_is_free_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="ray is not installed, so there is nothing to stand in for")
+    ray_state = pytest.importorskip("ray._private.state")
+    listed = [{"NodeID": name, "Alive": name != "gone", "Resources": {"CPU": 8.0, "GPU": 2.0}} for name in ("here", "full", "gone")]
+    monkeypatch.setattr(ray, "nodes", lambda: listed)
+    monkeypatch.setattr(ray_state, "available_resources_per_node", lambda: {"here": {"CPU": 3.0, "GPU": 1.0}, "full": {"memory": 1.0}})
+    nodes, free = controller._nodes_and_what_is_free()
+    assert [(one.id, one.cpus, one.gpus) for one in nodes] == [("here", 8, 2), ("full", 8, 2), ("gone", 8, 2)]
+    assert [(one.id, one.alive, one.cpus, one.gpus) for one in free] == [("here", True, 3, 1), ("full", True, 0, 0), ("gone", False, 0, 0)]
+
+
 def test_a_lost_node_is_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     watch = watch_of(cluster, "a")
     cluster.answering = {"/"}
-    cluster.nodes = (*cluster.nodes, NodeState("n1", "10.0.0.2", True))
+    cluster.nodes = (*cluster.nodes, node("n1"))
     watch.look({"a": application("RUNNING")})
     cluster.nodes = cluster.nodes[:1]
     watch.look({"a": application("RUNNING")})
     assert "nodes alive: 1, were 2" in caplog.text
 
 
-def test_a_short_silence_of_ray_changes_nothing_and_a_long_one_ends_the_node(tmp_path: Path) -> None:
-    file = tmp_path / "state.json"
-    settings = controller.ServeSettings("10.0.0.5:6379", 1, 8001, 8265, file)
-    engine = EngineConfig(info=VLLM, name="demo", model="/models/demo", arguments={})
-    given = config.parse({"models": [{"source": "demo"}]}, "my.yaml")
-    watch = controller.Watch(given, [engine], settings)
+def test_a_short_silence_of_ray_changes_nothing_and_a_long_one_ends_the_node(cluster: Cluster) -> None:
+    watch = watch_of(cluster, "demo")
     watch.say("ready", "every model answers", models=(ModelState("demo", "vllm", ready=True, state="ready"),), was_ready=True)
     watch.cannot_look(1, OSError("refused"))
-    assert state.read(file).ready
+    assert cluster.state.ready
     watch.cannot_look(controller.UNREADABLE_S + 1, OSError("refused"))
-    seen = state.read(file)
-    assert (seen.phase, seen.ready) == ("degraded", False)
+    assert (cluster.state.phase, cluster.state.ready) == ("degraded", False)
     with pytest.raises(UnavailableError, match="Ray on this node does not answer"):
         watch.cannot_look(controller.LOST_S + 1, OSError("refused"))

@@ -40,13 +40,6 @@ def test_labels_are_asked_for_where_nodes_have_them(labels: dict[str, str], labe
     assert direct.placed(CONFIG, [node(**labels)]) == CONFIG.model_copy(update={"labelled": labelled})
 
 
-@pytest.mark.parametrize(("nodes", "room"), [([node(3)], 2), ([node(1), node(2)], 2), ([node(2, 1)], 2)])
-def test_more_replicas_than_there_is_room_for(nodes: list[dict[str, Any]], room: int) -> None:
-    config = CONFIG.model_copy(update={"cpus": 1.0, "replicas": room + 2})
-    with pytest.raises(ResourceError, match=f"{room + 2} replicas of .* want 1 CPUs and 0 GPUs each, .* has room for \\d+; use num_replicas"):
-        direct.placed(config, nodes)
-
-
 def test_an_engine_that_no_node_has() -> None:
     config = CONFIG.model_copy(update={"info": replace(VLLM, name="echo", install="pip install echo")})
     with pytest.raises(ConfigError) as caught:
@@ -55,19 +48,20 @@ def test_an_engine_that_no_node_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "nodes", "most"),
+    ("changes", "nodes", "part"),
     [
-        ({}, [node(1)], "at most 1 and 0"),
-        ({}, [], "at most 0 and 0"),
-        ({"gpus": 2}, [node(), node(4, 1)], "at most 4 and 1"),
-        ({"gpus": 1, "cpus": 8.0}, [node(8), node(4, 1)], "at most 8 and 1"),
+        pytest.param({"cpus": 1.0, "replicas": 3}, [node(2)], "there is room for 2 of 3 replicas; each needs 1 node with 1 CPU; ", id="copies"),
+        pytest.param({}, [], "needs 1 node with 2 CPUs; the cluster has no node; add nodes", id="no node"),
+        pytest.param({}, [node(1)], "needs 1 node with 2 CPUs; the cluster has 1 with 1", id="CPUs"),
+        pytest.param({"gpus": 2}, [node(), node(4, 1)], "needs 1 node with 2 GPUs; the cluster has 1 with 1 and 1 with none", id="GPUs"),
+        pytest.param({"gpus": 1, "cpus": 8.0}, [node(8), node(4, 1)], "needs 1 node with 1 GPU and 8 CPUs; ", id="not on one node"),
     ],
-    ids=["CPUs", "no node", "GPUs", "not on one node"],
 )
-def test_a_replica_that_fits_on_no_node(changes: dict[str, Any], nodes: list[dict[str, Any]], most: str) -> None:
-    config = CONFIG.model_copy(update=changes)
-    with pytest.raises(ResourceError, match=f"a replica of 'demo' wants {config.cpus:g} CPUs and {config.gpus} GPUs on one node.*{most}"):
-        direct.placed(config, nodes)
+def test_what_there_is_no_room_for(changes: dict[str, Any], nodes: list[dict[str, Any]], part: str) -> None:
+    with pytest.raises(ResourceError) as caught:
+        direct.placed(CONFIG.model_copy(update=changes), nodes)
+    assert str(caught.value).startswith(f"model 'demo': {part}")
+    assert str(caught.value).endswith("; num_replicas, tensor_parallel_size and use_cpu: true change what it takes.")
 
 
 def test_a_replica_that_fits_on_one_node_of_several() -> None:

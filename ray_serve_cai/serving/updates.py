@@ -1,0 +1,145 @@
+"""Updates of a running cluster: a request is planned, applied, followed, and undone where the new replicas do not start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray_serve_cai.config import Config, parse
+from ray_serve_cai.engines import report
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.errors import ConfigError, EngineError, RayServeCaiError, UnavailableError, one_line
+from ray_serve_cai.serving import app, mailbox, rollout
+from ray_serve_cai.serving.mailbox import Answer, Mailbox, Request
+from ray_serve_cai.serving.standing import replicas, running_replicas
+from ray_serve_cai.state import NodeState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What is to be served, and as what."""
+
+    config: Config
+    engines: list[EngineConfig]
+
+    def applications(self) -> dict[str, EngineConfig]:
+        """Serve's name of each model's application -> the model."""
+        return {app.application_name(model): engine for model, engine in zip(self.config.models, self.engines, strict=True)}
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    before: Desired
+    steps: list[rollout.Step]
+    old: dict[str, frozenset[str]]
+    answer: Answer
+
+
+class Updates:
+    """The one writer's side. ``desired`` is what it has applied, and changes with each update.
+
+    Args:
+        build: a configuration's engines, as they are deployed.
+        apply: makes Serve come to what is desired.
+        keep: remembers a configuration that has come to run.
+        nodes: the cluster's nodes, first with all that they offer, then with what is free of it.
+    """
+
+    def __init__(
+        self,
+        desired: Desired,
+        box: Mailbox,
+        *,
+        build: Callable[[Config], list[EngineConfig]],
+        apply: Callable[[Desired], None],
+        keep: Callable[[Config], None],
+        nodes: Callable[[], tuple[Sequence[NodeState], Sequence[NodeState]]],
+    ) -> None:
+        self.desired = desired
+        self._box, self._build, self._apply, self._keep, self._nodes = box, build, apply, keep, nodes
+        self._under_way: _UnderWay | None = None
+
+    def look(self, applications: Mapping[str, Any]) -> None:
+        """Go on with the update under way, or begin the next; ``applications`` are Serve's, as its REST API gives them."""
+        if self._under_way:
+            self._follow(self._under_way, applications)
+            return
+        request = self._box.take()
+        if request is None:
+            return
+        try:
+            self._begin(request, applications)
+        except RayServeCaiError as error:
+            self._box.answer(Answer(request.id, mailbox.FAILED, error=str(error), error_type=type(error).__name__))
+
+    def _begin(self, request: Request, applications: Mapping[str, Any]) -> None:
+        before = self.desired
+        config = parse(request.config, "the new configuration")
+        if config.server != before.config.server:
+            raise ConfigError("server: its settings are the front door's, which an update does not touch; start the head anew for them.")
+        now = {engine.name: applications.get(name, {}) for name, engine in before.applications().items()}
+        running = {name: running_replicas(application) for name, application in now.items()}
+        nodes, free = self._nodes()
+        steps = rollout.plan(before.engines, self._build(config), running, nodes, free, allow_downtime=request.allow_downtime)
+        answer = Answer(request.id, mailbox.UNDER_WAY, plan={step.engine.name: step.said for step in steps})
+        if request.dry_run:
+            self._box.answer(replace(answer, state=mailbox.PLANNED))
+            return
+        for step in steps:
+            logger.info("update of %s: %s", step.engine.name, step.said)
+            if step.kind != rollout.UNCHANGED:
+                report.write(step.engine.name, report.StartReport())
+        old = {name: frozenset(one["replica_id"] for one in replicas(application)) for name, application in now.items()}
+        self._box.answer(answer)
+        self._bring_to(Desired(config, [step.engine for step in steps]))
+        self._under_way = _UnderWay(before, steps, old, answer)
+
+    def _follow(self, update: _UnderWay, applications: Mapping[str, Any]) -> None:
+        names, waiting = {engine.name: name for name, engine in self.desired.applications().items()}, []
+        for step in update.steps:
+            model = step.engine.name
+            application = applications.get(names[model], {})
+            if rollout.done(step, application, update.old[model]):
+                continue
+            waiting.append(f"{model}: {rollout.progress(step, application, update.old[model])}")
+            error = report.read(model).as_error()
+            if error is None and application.get("status") == "DEPLOY_FAILED":
+                error = EngineError(f"model {model!r} did not start: {report.last_line(str(application.get('message', '')))}")
+            if error is not None:
+                self._undo(update, error)
+                return
+        if waiting:
+            if (detail := "; ".join(waiting)) != update.answer.detail:
+                self._under_way = replace(update, answer=replace(update.answer, detail=detail))
+                self._box.answer(self._under_way.answer)
+            return
+        self._under_way = None
+        try:
+            self._keep(self.desired.config)
+        except OSError as error:
+            logger.warning("the new configuration is served, and will not be after a restart, since it cannot be written down: %s", error)
+        logger.info("update done")
+        self._box.answer(replace(update.answer, state=mailbox.DONE, detail=""))
+
+    def _undo(self, update: _UnderWay, error: RayServeCaiError) -> None:
+        logger.error("update failed: %s", error)
+        self._under_way, stays = None, "the former configuration stays"
+        try:
+            self._bring_to(update.before)
+        except UnavailableError as refused:
+            stays = f"going back to the former configuration failed, too: {str(refused).rstrip('.')}"
+        message = f"{str(error).rstrip('.')}; {stays}."
+        self._box.answer(replace(update.answer, state=mailbox.FAILED, detail="", error=message, error_type=type(error).__name__))
+
+    def _bring_to(self, wanted: Desired) -> None:
+        before = self.desired
+        self.desired = wanted
+        try:
+            self._apply(wanted)
+        except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
+            self.desired = before
+            raise UnavailableError(f"Ray Serve did not take the configuration: {one_line(error)}.") from error

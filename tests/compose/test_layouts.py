@@ -1,0 +1,133 @@
+"""The demo model in each layout of its ranks, by each engine: every answer word for word, and the ranks stand where they should."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.containers import IMAGE, ROOT, SGLANG, Cluster, run, until
+
+pytestmark = [pytest.mark.issue(5), pytest.mark.full]
+DEMO = ROOT / "images/demo/model"
+LENGTHS = {IMAGE: {"max_model_len": 2048}, SGLANG: {"context_length": 2048}}
+FAILED_S = 900  # three replicas, one after the other
+RANKS = re.compile(r"VLLM::Worker|sglang::scheduler")
+TP, PP = "tensor_parallel_size", "pipeline_parallel_size"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A model's keys, the containers beside the head, and how many ranks have a process of their own in each container."""
+
+    model: dict[str, Any]
+    ranks: dict[str, list[int]]
+    workers: int = 0
+    untied: frozenset[str] = frozenset()
+
+
+LAYOUTS = {
+    "one rank": Layout({}, {IMAGE: [], SGLANG: [1]}),  # vLLM's only rank runs in its engine core
+    "two tensor ranks in a node": Layout({TP: 2}, {IMAGE: [2], SGLANG: [2]}),
+    "two stages over two nodes": Layout({PP: 2, "nodes_per_replica": 2}, {IMAGE: [1, 1], SGLANG: [1, 1]}, 1, frozenset({SGLANG})),
+    "two replicas of one rank": Layout({"replicas": 2}, {IMAGE: [], SGLANG: [2]}),
+}
+
+
+def ranks(cluster: Cluster) -> list[int]:
+    """How many ranks run as processes of their own in each container that has any."""
+    listed = {name: run("docker", "exec", name, "ps", "-eo", "args=").stdout for name in (*cluster.ids("head"), *cluster.ids("worker"))}
+    return sorted(count for text in listed.values() if (count := len(RANKS.findall(text))))
+
+
+def answered(cluster: Cluster) -> Counter[str]:
+    """Replica -> requests that it answered with 200, from the access log that it wrote; what warmed it up is not in there."""
+    logged = run("docker", "exec", cluster.ids("head")[0], "sh", "-c", "cat /tmp/ray/session_latest/logs/worker-*").stdout
+    return Counter(re.findall(r"demo_engine (\w+) \S+ -- POST \S+ 200 ", logged))
+
+
+def untied(folder: Path) -> Path:
+    """The demo model with its output matrix stored once more, as models have it that do not tie it to the embedding."""
+    made = Path(shutil.copytree(DEMO, folder / "untied"))
+    config = json.loads((made / "config.json").read_text())
+    (made / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    stored = (made / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(stored[:8], "little")  # a length, a JSON header, and the tensors one after the other
+    header, tensors = json.loads(stored[8:start]), stored[start:]
+    embedding = header["model.embed_tokens.weight"]
+    first, last = embedding["data_offsets"]
+    header["lm_head.weight"] = embedding | {"data_offsets": [len(tensors), len(tensors) + last - first]}
+    written = json.dumps(header).encode()
+    (made / "model.safetensors").write_bytes(len(written).to_bytes(8, "little") + written + tensors + tensors[first:last])
+    folder.chmod(0o755)
+    return made
+
+
+def configured(folder: Path, model: dict[str, Any]) -> str:
+    """The path of a configuration that containers can read."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump({"models": [{"name": "demo", "source": "demo"} | model]}))
+    file.chmod(0o644)
+    return str(file)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(IMAGE, id="vllm"), pytest.param(SGLANG, id="sglang")])
+def image(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, id=name.replace(" ", "-")) for name in LAYOUTS])
+def layout(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def cluster(image: str, layout: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    wanted, folder = LAYOUTS[layout], tmp_path_factory.mktemp("layout")
+    model: dict[str, Any] = wanted.model | {"engine_args": LENGTHS[image]}
+    variables = {"IMAGE": image}
+    if image in wanted.untied:
+        model["source"] = "/models/untied"
+        variables["MODEL_MOUNT"] = str(untied(folder).parent)
+    with Cluster(wanted.workers, "compose/config.yaml", CONFIG=configured(folder, model), **variables) as started:
+        started.api.wait_ready()
+        yield started
+
+
+def test_every_answer_word_for_word(cluster: Cluster, image: str, layout: str, questions: dict[str, str]) -> None:
+    """Asked four at a time, so that each replica gets its part."""
+    with ThreadPoolExecutor(4) as clients:
+        assert dict(zip(questions, clients.map(cluster.api.ask, questions), strict=True)) == questions
+    assert ranks(cluster) == LAYOUTS[layout].ranks[image]
+    copies = LAYOUTS[layout].model.get("replicas", 1)
+    assert [model["replicas"] for model in cluster.api.health()["models"]] == [copies]
+    if copies > 1:
+        counts = until("the access logs", lambda: whole(answered(cluster), len(questions)), 30)
+        assert len(counts) == copies, counts
+        print(f"{copies} replicas answered {dict(counts)}")
+
+
+def whole(counts: Counter[str], total: int) -> Counter[str]:
+    """The counts, once they add up."""
+    assert counts.total() == total, counts
+    return counts
+
+
+def test_stages_of_a_tied_model_are_refused_in_sglangs_words(tmp_path: Path) -> None:
+    """SGLang gives the last stage of a Llama no embedding, of which a tied model makes its output matrix (sglang/srt/models/llama.py)."""
+    model = {PP: 2, "nodes_per_replica": 2, "engine_args": LENGTHS[SGLANG]}
+    with Cluster(1, "compose/config.yaml", CONFIG=configured(tmp_path, model), IMAGE=SGLANG) as cluster:
+        failed = until(
+            "failed", lambda: [one for one in cluster.api.health()["models"] if one["state"] == "failed"], FAILED_S, interval=0.2
+        )
+        print(failed[0]["error"])
+        assert "AttributeError: 'PPMissingLayer' object has no attribute 'quant_method'" in failed[0]["error"]
