@@ -106,6 +106,11 @@ class EngineConfig(BaseModel):
         return self.info.name
 
     @property
+    def changes_in_place(self) -> bool:
+        """Whether its Serve deployment is our factory's, by our name and with our options; another distribution's may have its own."""
+        return self.info.deployment_factory.startswith("ray_serve_cai.")
+
+    @property
     def share(self) -> dict[str, float]:
         """What a replica takes on each of its nodes, in Ray's resources."""
         gpus = self.gpus // self.nodes

@@ -26,6 +26,8 @@ from ray_serve_cai.engines.leftovers import end_group
 from ray_serve_cai.errors import EngineError, one_line
 
 logger = logging.getLogger("ray.serve")
+_SETTINGS = ("VLLM_", "SGLANG_", "NCCL_", "TORCH_")
+_OF_A_NODE = ("_IP", "_IFNAME", "_PORT", "_BIND")
 
 
 def socket_environment(address: str, given: Mapping[str, str]) -> dict[str, str]:
@@ -41,16 +43,24 @@ def socket_environment(address: str, given: Mapping[str, str]) -> dict[str, str]
     return {key: value for key, value in wanted.items() if key not in given}
 
 
+def shared_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The engine's settings among the variables of rank 0's node, without those that are a node's own."""
+    return {key: value for key, value in environment.items() if key.startswith(_SETTINGS) and not key.endswith(_OF_A_NODE)}
+
+
 class Shard:
     """The engine's ranks on one further node. Its process ends with this actor, whatever ends it."""
 
-    def run(self, config: dict[str, Any], hf_token: SecretStr | None) -> Iterator[str]:
+    def run(self, config: dict[str, Any], hf_token: SecretStr | None, settings: dict[str, str]) -> Iterator[str]:
         """Run the engine until it ends, and give its log, line by line.
+
+        Args:
+            settings: variables of rank 0's node; what is set on this one stays.
 
         Raises:
             EngineError: it has ended; the last line that it wrote is in the message.
         """
-        environment = dict(os.environ) | socket_environment(ray.util.get_node_ip_address(), os.environ)
+        environment = settings | os.environ | socket_environment(ray.util.get_node_ip_address(), os.environ)
         if hf_token is not None:
             environment["HF_TOKEN"] = hf_token.get_secret_value()
         process = subprocess.Popen(
@@ -106,7 +116,7 @@ class Gang:
         options = {"num_cpus": config.share["CPU"], "num_gpus": config.share.get("GPU", 0), "scheduling_strategy": strategy}
         shard = ray.remote(Shard).options(**options).remote()
         seated = config.model_copy(update={"seat": config.seat and config.seat.model_copy(update={"node": node})})
-        lines = shard.run.options(num_returns="streaming").remote(seated.model_dump(), config.hf_token)
+        lines = shard.run.options(num_returns="streaming").remote(seated.model_dump(), config.hf_token, shared_environment(os.environ))
         threading.Thread(target=self._follow, args=(node, lines), name=f"shard-{node}", daemon=True).start()
         return shard
 

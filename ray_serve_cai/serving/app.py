@@ -91,7 +91,7 @@ def serve_schema(config: Config, engines: list[EngineConfig], *, port: int) -> d
 def _application(engine: EngineConfig) -> dict[str, Any]:
     """What is built, and apart from it what Serve may change without building anew, where the deployment is our factory's."""
     made = {"import_path": "ray_serve_cai.serving.app:build_application"}
-    if not engine.info.deployment_factory.startswith("ray_serve_cai."):
+    if not engine.changes_in_place:
         return made | {"args": engine.model_dump()}
     return made | {"args": engine.heavy().model_dump(), "deployments": [{"name": DEPLOYMENT, **engine.options()}]}
 

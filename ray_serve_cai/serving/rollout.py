@@ -70,12 +70,18 @@ def _step(
 ) -> tuple[Step, list[NodeState]]:
     if old.model_copy(update={"surge": 0}) == new:
         return Step(old, UNCHANGED, "unchanged", 0), free
+    if running and not new.changes_in_place:
+        if not allow_downtime:
+            raise ConfigError(
+                f"model {new.name!r}: engine {new.engine!r} makes its own Serve deployment, which may not answer while it changes; "
+                "accept that with --allow-downtime."
+            )
+        return Step(new, PAUSE, "the engine's own deployment changes as it will", 1), free
     if old.heavy() == new.heavy():
         placed, left = room.place(new, free, max(new.replicas - running, 0))
         expected = min(new.replicas, running + placed)
-        return Step(
-            new, IN_PLACE, f"{counted(new.replicas, 'replica')}, changed in place{_lacks(new, expected, nodes, free)}", expected
-        ), left
+        said = f"{counted(new.replicas, 'replica')}, changed in place{_lacks(new, expected, nodes, free)}"
+        return Step(new, IN_PLACE, said, expected), left
     target = max(new.replicas, min(running, new.autoscaling.max)) if new.autoscaling else new.replicas
     fits_in_place = _fits_in_place_of(old, new)
     placed, left = room.place(new, free, target)
