@@ -275,7 +275,7 @@ def deploy(arguments: argparse.Namespace) -> int:
     directory = next((file.parent for file in (_state_file(), Path(f"/tmp/ray-serve-cai-{os.getuid()}/state.json")) if file.exists()), None)
     if directory is None:
         raise UnavailableError("no configuration is served by this node; run this on the head, once it serves.")
-    request = mailbox.Request(wanted.model_dump(mode="json", exclude_unset=True), arguments.allow_downtime, arguments.dry_run)
+    request = mailbox.Request(wanted.model_dump(exclude_unset=True), arguments.allow_downtime, arguments.dry_run)
     said = set[str]()
     for answer in mailbox.Mailbox(directory).follow(request, arguments.timeout):
         done = answer.state == mailbox.DONE

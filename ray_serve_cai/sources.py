@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
-
 from ray_serve_cai.errors import ModelNotFoundError, UnavailableError
 
 SHIPPED = Path("/opt/ray-serve-cai/models")
@@ -50,6 +48,8 @@ def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
         ModelNotFoundError: no such path, or the hub does not know the id or does not show it without a token.
         UnavailableError: the hub does not answer.
     """
+    import httpx
+
     model = resolve(source, shipped)
     if model.startswith("/") or Path(model).exists() or is_cached(model, env):
         return

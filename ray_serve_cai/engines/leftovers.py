@@ -105,15 +105,19 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
-    received, source, seen = b"", [sys.stdin.fileno()], set[str]()
-    while ended not in select.select([ended, *source], [], [], LOOK_S if source else None)[0]:
-        if source and select.select(source, [], [], 0)[0]:
-            piece = os.read(source[0], 65536)
-            received += piece
-            source = source if piece else []
-        elif source:
+    received, open_, seen = b"", True, set[str]()
+    while True:
+        ready = select.select([ended, sys.stdin] if open_ else [ended], [], [], LOOK_S if open_ else None)[0]
+        if sys.stdin in ready:
+            piece = os.read(sys.stdin.fileno(), 65536)
+            received, open_ = received + piece, bool(piece)
+        elif ended in ready:  # and nothing is left to read
+            break
+        else:
             seen |= segments(members(group))
-    end_group(group, names=seen | set(json.loads(received or b"[]")))
+    with suppress(ValueError):
+        seen |= set(json.loads(received))
+    end_group(group, names=seen)
 
 
 if __name__ == "__main__":

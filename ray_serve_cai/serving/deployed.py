@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 def keep(path: Path, given: Config, deployed: Config) -> None:
     """Remember what was deployed on top of what the head was given."""
-    replace_file(path, json.dumps({"given": _digest(given), "config": deployed.model_dump(mode="json", exclude_unset=True)}))
+    replace_file(path, json.dumps({"given": _digest(given), "config": deployed.model_dump(exclude_unset=True)}))
 
 
 def current(path: Path, given: Config) -> Config:

@@ -1,4 +1,4 @@
-"""How a command on the head hands a new configuration to the serving process, and hears what becomes of it: two files."""
+"""How a command on the head hands a new configuration to the serving process, and hears what becomes of it: by files."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ class Answer:
 
 def replace_file(path: Path, text: str) -> None:
     """Write a file that only this user may read, in one step."""
-    temporary = path.with_suffix(".new")
+    temporary = path.with_name(f"{path.name}.new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     os.replace(temporary, path)
 
 
 class Mailbox:
-    """One request and one answer at a time, in a directory of the head."""
+    """One request at a time, and an answer to each, in a directory of the head."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._request = directory / "update.json"
-        self._answer = directory / "update-answer.json"
 
     def send(self, request: Request) -> None:
         """Hand a request over.
@@ -100,31 +100,38 @@ class Mailbox:
                     yield answer
         finally:
             self.withdraw(request)
+            self._answer(request.id).unlink(missing_ok=True)
         if last.state == FAILED:
             raise last.as_error()
 
     def clear(self) -> None:
         """Forget what was sent to a former serving process."""
-        self._request.unlink(missing_ok=True)
+        for file in self._directory.glob("update*.*"):
+            file.unlink(missing_ok=True)
 
     def take(self) -> Request | None:
         """The request that waits, if there is one."""
-        there = self._read(self._request)
-        if there is None:
+        if not self._request.exists():
             return None
+        there = self._read(self._request)
         self._request.unlink(missing_ok=True)
-        return Request(**there)
+        with suppress(TypeError):
+            return Request(**there) if there else None
+        return None
 
     def answer(self, answer: Answer) -> None:
         """Say what becomes of a request."""
-        replace_file(self._answer, json.dumps(asdict(answer)))
+        replace_file(self._answer(answer.id), json.dumps(asdict(answer)))
 
     def answer_to(self, request: Request) -> Answer | None:
         """The latest answer to this request."""
-        there = self._read(self._answer)
-        return Answer(**there) if there and there["id"] == request.id else None
+        there = self._read(self._answer(request.id))
+        return Answer(**there) if there else None
+
+    def _answer(self, id_: str) -> Path:
+        return self._directory / f"update-answer.{id_}.json"
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        with suppress(FileNotFoundError, ValueError):
+        with suppress(FileNotFoundError, ValueError, TypeError):
             return dict(json.loads(path.read_text()))
         return None

@@ -70,7 +70,7 @@ def _step(
 ) -> tuple[Step, list[NodeState]]:
     if old.model_copy(update={"surge": 0}) == new:
         return Step(old, UNCHANGED, "unchanged", 0), free
-    if running and not new.changes_in_place:
+    if running and not (old.changes_in_place and new.changes_in_place):
         if not allow_downtime:
             raise ConfigError(
                 f"model {new.name!r}: engine {new.engine!r} makes its own Serve deployment, which may not answer while it changes; "
@@ -79,7 +79,7 @@ def _step(
         return Step(new, PAUSE, "the engine's own deployment changes as it will", 1), free
     if old.heavy() == new.heavy():
         placed, left = room.place(new, free, max(new.replicas - running, 0))
-        expected = min(new.replicas, running + placed)
+        expected = max(min(new.replicas, running + placed), 1)
         said = f"{counted(new.replicas, 'replica')}, changed in place{_lacks(new, expected, nodes, free)}"
         return Step(new, IN_PLACE, said, expected), left
     target = max(new.replicas, min(running, new.autoscaling.max)) if new.autoscaling else new.replicas
@@ -87,18 +87,24 @@ def _step(
     placed, left = room.place(new, free, target)
     expected = min(new.replicas, running + placed)
     lacks = _lacks(new, expected, nodes, free)
+    somewhere = room.place(new, nodes, target)[0]
+    if not somewhere:
+        raise ResourceError(f"model {new.name!r} fits nowhere: {room.shortfall(new, 0, nodes, nodes)}")
     if not running:
-        return Step(new, PAUSE, f"{counted(target, 'replica')} start; none runs now{lacks}", max(expected, 1)), left
+        return Step(new, PAUSE, f"{counted(target, 'replica')} to start; none runs now{lacks}", max(expected, 1)), left
     if placed == target or (placed and fits_in_place):
         surge = new.model_copy(update={"surge": max(100 * placed // target, 1)})
-        ahead = "all new replicas start" if placed == target else f"{placed} of {counted(target, 'replica')} at a time start"
-        return Step(surge, SURGE, f"{ahead} before old ones end{lacks}", expected), left
+        how = (
+            "all new replicas start before old ones end"
+            if placed == target
+            else f"new replicas start before old ones end, {placed} at a time"
+        )
+        return Step(surge, SURGE, f"{how}{lacks}", expected), left
     if min(running, target) > 1 and fits_in_place:
         return Step(new, ONE_BY_ONE, f"no room for more: one replica after the other ends and is replaced{lacks}", expected), free
-    if not room.place(new, nodes, 1)[0]:
-        raise ResourceError(f"model {new.name!r} fits nowhere: {room.shortfall(new, 0, nodes, nodes)}")
     if allow_downtime:
-        return Step(new, PAUSE, f"no room for more: {counted(running, 'replica')} must end before new ones start", max(expected, 1)), free
+        said = f"no room for more: {counted(running, 'replica')} must end before new ones start"
+        return Step(new, PAUSE, said, min(new.replicas, somewhere)), free
     raise ResourceError(
         f"model {new.name!r} has no room for a new replica while the old {'one runs' if running == 1 else 'ones run'}: "
         f"{room.shortfall(new, 0, nodes, free).rstrip('.')}; or accept that it does not answer for a while, with --allow-downtime."

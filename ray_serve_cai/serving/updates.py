@@ -13,7 +13,7 @@ from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.errors import ConfigError, EngineError, RayServeCaiError, UnavailableError, one_line
 from ray_serve_cai.serving import app, mailbox, rollout
 from ray_serve_cai.serving.mailbox import Answer, Mailbox, Request
-from ray_serve_cai.serving.standing import replicas, running_replicas
+from ray_serve_cai.serving.standing import is_building, replicas, running_replicas
 from ray_serve_cai.state import NodeState
 
 logger = logging.getLogger(__name__)
@@ -64,17 +64,20 @@ class Updates:
         self._under_way: _UnderWay | None = None
 
     def look(self, applications: Mapping[str, Any]) -> None:
-        """Go on with the update under way, or begin the next; ``applications`` are Serve's, as its REST API gives them."""
-        if self._under_way:
-            self._follow(self._under_way, applications)
-            return
+        """Go on with the update under way, or begin the next; ``applications`` are Serve's, as its REST API gives them.
+
+        A request that comes meanwhile takes the place of the one under way; should it fail, what was there before both comes back.
+        """
+        if any(is_building(application) for application in applications.values()):
+            return  # nobody can say now which replicas there are
         request = self._box.take()
-        if request is None:
-            return
-        try:
-            self._begin(request, applications)
-        except RayServeCaiError as error:
-            self._box.answer(Answer(request.id, mailbox.FAILED, error=str(error), error_type=type(error).__name__))
+        if request:
+            try:
+                self._begin(request, applications)
+            except RayServeCaiError as error:
+                self._box.answer(Answer(request.id, mailbox.FAILED, error=str(error), error_type=type(error).__name__))
+        elif self._under_way:
+            self._follow(self._under_way, applications)
 
     def _begin(self, request: Request, applications: Mapping[str, Any]) -> None:
         before = self.desired
@@ -93,10 +96,13 @@ class Updates:
             logger.info("update of %s: %s", step.engine.name, step.said)
             if step.kind != rollout.UNCHANGED:
                 report.write(step.engine.name, report.StartReport())
+        if self._under_way:
+            gone = replace(self._under_way.answer, state=mailbox.FAILED, error="another update took the place of this one.")
+            self._box.answer(replace(gone, error_type=UnavailableError.__name__))
         old = {name: frozenset(one["replica_id"] for one in replicas(application)) for name, application in now.items()}
         self._box.answer(answer)
         self._bring_to(Desired(config, [step.engine for step in steps]))
-        self._under_way = _UnderWay(before, steps, old, answer)
+        self._under_way = _UnderWay(self._under_way.before if self._under_way else before, steps, old, answer)
 
     def _follow(self, update: _UnderWay, applications: Mapping[str, Any]) -> None:
         names, waiting = {engine.name: name for name, engine in self.desired.applications().items()}, []

@@ -86,7 +86,7 @@ def test_a_plan_changes_nothing(cluster: Cluster) -> None:
         "plan": {"demo": "all new replicas start before old ones end"},
         "error": "",
     }
-    assert deploy(cluster, config(1024)).stdout.splitlines() == ["demo: unchanged", "done"]
+    assert deploy(cluster, config(length(cluster))).stdout.splitlines() == ["demo: unchanged", "done"]
     assert replicas(cluster) == before
 
 
@@ -95,7 +95,7 @@ def test_more_copies_restart_none(cluster: Cluster, questions: dict[str, str]) -
     cluster.api.wait_ready()
     before = replicas(cluster)
     with Load(cluster.api, CLIENTS, questions) as load:
-        done = deploy(cluster, config(1024, replicas=2))
+        done = deploy(cluster, config(length(cluster), replicas=2))
     assert done.stdout.splitlines()[0] == "demo: 2 replicas, changed in place", done.stderr
     assert load.failures == []
     assert before < replicas(cluster)
@@ -104,6 +104,8 @@ def test_more_copies_restart_none(cluster: Cluster, questions: dict[str, str]) -
 
 @pytest.mark.full
 def test_without_room_one_replica_after_the_other_is_replaced(cluster: Cluster, questions: dict[str, str]) -> None:
+    cluster.api.wait_ready()
+    assert deploy(cluster, config(length(cluster), replicas=2)).returncode == 0
     before = replicas(cluster)
     assert len(before) == 2
     with Load(cluster.api, CLIENTS, questions) as load:
@@ -120,14 +122,17 @@ def test_without_room_one_replica_after_the_other_is_replaced(cluster: Cluster, 
 
 @pytest.mark.full
 def test_an_update_that_fails_is_undone(cluster: Cluster, questions: dict[str, str]) -> None:
+    cluster.api.wait_ready()
+    before = length(cluster)
+    assert deploy(cluster, config(before, replicas=2)).returncode == 0
     with Load(cluster.api, CLIENTS, questions) as load:
-        done = deploy(cluster, config(1536, replicas=2, engine_args={"max_model_len": 1_000_000}))
+        done = deploy(cluster, config(1_000_000, replicas=2))
         assert done.returncode == 78, done
         assert "max_model_len (1000000)" in done.stderr
         assert done.stderr.endswith("the former configuration stays.\n")
         until("both replicas again", lambda: cluster.api.health()["models"][0]["replicas"] == 2, 120)
     assert load.failures == []
-    assert length(cluster) == 1536
+    assert length(cluster) == before
 
 
 @pytest.mark.full

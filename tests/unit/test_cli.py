@@ -342,7 +342,7 @@ def test_an_update_as_json(run: Run, head: Head, models: str, state: str) -> Non
     head.answers = [{"state": "under way", "plan": {"demo": "x"}, "detail": "d"}, {"state": state, "plan": {"demo": "x"}}]
     code, out, err = run("deploy", "--config", models, "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out) == {"state": state, "plan": {"demo": "x"}}
+    assert json.loads(out) == {"state": state, "plan": {"demo": "x"}, "error": ""}
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_an_update_that_fails(run: Run, head: Head, models: str, error_type: str
     head.answers = [{"state": "failed", "error": "the fact; the fix.", "error_type": error_type}]
     left, out, err = run("deploy", "--config", models, *options)
     assert (left, one_line_error(err)) == (code, "ray-serve-cai: error: the fact; the fix.\n")
-    assert (json.loads(out)["state"] == "failed") if options else (out == "")
+    assert (json.loads(out) == {"state": "failed", "plan": {}, "error": "the fact; the fix."}) if options else (out == "")
 
 
 def test_an_update_that_takes_too_long(run: Run, head: Head, models: str) -> None:

@@ -155,7 +155,7 @@ async def test_a_refusal_counts_below_a_prefix_too() -> None:
 
 
 class Busy(Engine):
-    """An engine that answers once ``go`` is set, and says that it works on something."""
+    """An engine that answers completions once ``go`` is set, and says that it works on something."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class Busy(Engine):
     def asgi_app(self) -> ASGIApp:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             self.scopes.append(scope)
-            if scope["type"] == "http" and scope["method"] == "POST":
+            if scope["path"] == "/v1/completions":
                 self.working.set()
                 await self.go.wait()
             await refusals.respond(send, 200, {"engine saw": scope["path"]})

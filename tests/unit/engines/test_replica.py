@@ -307,7 +307,9 @@ async def test_a_gang_whose_port_was_taken_is_tried_again_and_reports_nothing(
     assert ("the port of its ranks was taken meanwhile; trying another" in caplog.text) is not told
 
 
-def test_a_further_node_that_finds_the_port_taken_reports_nothing(reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_further_node_that_finds_the_port_taken_reports_nothing(
+    reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def end(code: int) -> None:
         raise Ended(code)
 

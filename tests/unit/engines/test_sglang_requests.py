@@ -60,7 +60,13 @@ def test_a_models_name_may_have_colons() -> None:
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/v1/messages", {"type": "error", "error": {"type": "not_found_error", "message": "The model `x` does not exist. Valid aliases: demo, demo:lora."}}),
+        (
+            "/v1/messages",
+            {
+                "type": "error",
+                "error": {"type": "not_found_error", "message": "The model `x` does not exist. Valid aliases: demo, demo:lora."},
+            },
+        ),
         ("/api/chat", {"error": "The model `x` does not exist. Valid aliases: demo, demo:lora."}),
     ],
 )
@@ -121,8 +127,13 @@ def test_a_model_that_embeds_does_not_generate(path: str) -> None:
     assert refusal("/v1/embeddings", {"model": "demo", "input": "a"}, served) is None
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
-fields = st.sampled_from(["model", "prompt", "input", "input_ids", "n", "logprobs", "top_logprobs", "top_logprobs_num", "sampling_params", "items"])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+fields = st.sampled_from(
+    ["model", "prompt", "input", "input_ids", "n", "logprobs", "top_logprobs", "top_logprobs_num", "sampling_params", "items"]
+)
 
 
 @given(path=st.sampled_from([CHAT, "/generate", "/api/chat", "/v1/messages"]), document=st.dictionaries(fields, json_values, max_size=4))

@@ -129,7 +129,8 @@ async def test_ready(make: Make, connect: Connect, state: str, changes: dict[str
 
 
 @pytest.mark.parametrize(
-    ("state", "codes"), [("starting", [503, 503]), ("half", [200, 503]), ("both", [200, 200]), ("ready", [200, 503]), ("degraded", [503, 503])]
+    ("state", "codes"),
+    [("starting", [503, 503]), ("half", [200, 503]), ("both", [200, 200]), ("ready", [200, 503]), ("degraded", [503, 503])],
 )
 async def test_each_model_is_routable_as_soon_as_it_answers(make: Make, connect: Connect, state: str, codes: list[int]) -> None:
     status = make(state, open_doors={0, 1})

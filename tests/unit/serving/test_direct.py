@@ -50,7 +50,9 @@ def test_an_engine_that_no_node_has() -> None:
 @pytest.mark.parametrize(
     ("changes", "nodes", "part"),
     [
-        pytest.param({"cpus": 1.0, "replicas": 3}, [node(2)], "there is room for 2 of 3 replicas; each needs 1 node with 1 CPU; ", id="copies"),
+        pytest.param(
+            {"cpus": 1.0, "replicas": 3}, [node(2)], "there is room for 2 of 3 replicas; each needs 1 node with 1 CPU; ", id="copies"
+        ),
         pytest.param({}, [], "needs 1 node with 2 CPUs; the cluster has no node; add nodes", id="no node"),
         pytest.param({}, [node(1)], "needs 1 node with 2 CPUs; the cluster has 1 with 1", id="CPUs"),
         pytest.param({"gpus": 2}, [node(), node(4, 1)], "needs 1 node with 2 GPUs; the cluster has 1 with 1 and 1 with none", id="GPUs"),

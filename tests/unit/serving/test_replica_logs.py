@@ -28,7 +28,10 @@ def test_no_line_is_lost_or_made(streams: list[list[str]]) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["Traceback (most recent call last):", "  File x", "RuntimeError: pin_memory=True requires CUDA", "more"], "RuntimeError: pin_memory=True requires CUDA"),
+        (
+            ["Traceback (most recent call last):", "  File x", "RuntimeError: pin_memory=True requires CUDA", "more"],
+            "RuntimeError: pin_memory=True requires CUDA",
+        ),
         (["ValueError: first", "torch.cuda.OutOfMemoryError: second"], "torch.cuda.OutOfMemoryError: second"),
         (["nothing of the kind", "an Error: in a sentence"], ""),
         ([], ""),

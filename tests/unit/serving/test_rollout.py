@@ -86,10 +86,10 @@ def test_more_copies_than_there_is_room_for_are_told_and_tried(
     [
         pytest.param({}, 1, nodes(2), 100, "all new replicas start before old ones end", 1, id="one, with room"),
         pytest.param({"replicas": 3}, 3, nodes(2, 4), 100, "all new replicas start before old ones end", 3, id="room for all"),
-        pytest.param({"replicas": 3}, 3, nodes(2), 33, "1 of 3 replicas at a time start before old ones end", 3, id="a third"),
-        pytest.param({"replicas": 3}, 3, nodes(2, 3), 66, "2 of 3 replicas at a time start before old ones end", 3, id="two thirds"),
-        pytest.param({"replicas": 8}, 8, nodes(6), 37, "3 of 8 replicas at a time start before old ones end", 8, id="three eighths"),
-        pytest.param({"replicas": 4}, 2, nodes(4), 50, "2 of 4 replicas at a time start before old ones end", 4, id="more than before"),
+        pytest.param({"replicas": 3}, 3, nodes(2), 33, "new replicas start before old ones end, 1 at a time", 3, id="a third"),
+        pytest.param({"replicas": 3}, 3, nodes(2, 3), 66, "new replicas start before old ones end, 2 at a time", 3, id="two thirds"),
+        pytest.param({"replicas": 8}, 8, nodes(6), 37, "new replicas start before old ones end, 3 at a time", 8, id="three eighths"),
+        pytest.param({"replicas": 4}, 2, nodes(4), 50, "new replicas start before old ones end, 2 at a time", 4, id="more than before"),
         pytest.param({"replicas": 1}, 3, nodes(2), 100, "all new replicas start before old ones end", 1, id="fewer than before"),
         pytest.param({"replicas": 2, **SMALL}, 2, nodes(1, 1), 100, "all new replicas start before old ones end", 2, id="smaller ones"),
         pytest.param(
@@ -116,9 +116,9 @@ def test_serve_starts_no_more_than_there_is_room_for(replicas: int, room: int) -
 @pytest.mark.parametrize(
     ("wanted", "running", "said", "expected"),
     [
-        (scaled(1, 4), 3, "1 of 3 replicas at a time start before old ones end", 1),
-        (scaled(1, 2), 3, "1 of 2 replicas at a time start before old ones end", 1),
-        (scaled(4, 8), 3, "1 of 4 replicas at a time start before old ones end", 4),
+        (scaled(1, 4), 3, "new replicas start before old ones end, 1 at a time", 1),
+        (scaled(1, 2), 3, "new replicas start before old ones end, 1 at a time", 1),
+        (scaled(4, 8), 3, "new replicas start before old ones end, 1 at a time", 4),
         (scaled(1, 4), 1, "all new replicas start before old ones end", 1),
     ],
     ids=["as many as run", "no more than may", "no fewer than must", "one"],
@@ -198,7 +198,7 @@ def test_where_none_runs_nothing_is_lost(free: list[NodeState], lacks: str, expe
     new = changed(replicas=2)
     step = plan_one(engine(replicas=2), new, 0, free, allow_downtime=allow_downtime)
     assert (step.engine, step.kind, step.expected) == (new, PAUSE, expected)
-    assert step.said.startswith(f"2 replicas start; none runs now{lacks}")
+    assert step.said.startswith(f"2 replicas to start; none runs now{lacks}")
     assert lacks or step.said.endswith("now")
 
 
@@ -388,7 +388,9 @@ def test_another_engine_is_another_replica() -> None:
         return step.kind
 
     assert kind(both) == SURGE
-    with pytest.raises(ResourceError, match="no room for a new replica while the old ones run: needs 1 node with 2 GPUs; the cluster has 2 with 8"):
+    with pytest.raises(
+        ResourceError, match="no room for a new replica while the old ones run: needs 1 node with 2 GPUs; the cluster has 2 with 8"
+    ):
         kind([])
 
 
@@ -397,3 +399,16 @@ def test_an_engine_that_no_node_has_is_told_as_such() -> None:
         plan_one(engine(), changed(info=SGLANG), 1, nodes(8), allow_downtime=True)
     why = "engine 'sglang' is installed on no node; installed: vllm; start a node from an image that has it."
     assert str(caught.value) == f"model 'demo' fits nowhere: {why}"
+
+
+@pytest.mark.parametrize("new", [engine(replicas=2), changed()], ids=["what Serve would change in place", "what starts anew"])
+def test_a_deployment_of_another_distribution_may_not_answer_while_it_changes(new: EngineConfig) -> None:
+    foreign = replace(VLLM, name="theirs", deployment_factory="theirs:Factory")
+    old, new = (one.model_copy(update={"info": foreign}) for one in (engine(), new))
+    with pytest.raises(ConfigError) as caught:
+        plan_one(old, new, 1, nodes(8, 8))
+    assert str(caught.value).startswith("model 'demo': engine 'theirs' makes its own Serve deployment")
+    assert str(caught.value).endswith("; accept that with --allow-downtime.")
+    step = plan_one(old, new, 1, nodes(8, 8), allow_downtime=True)
+    assert step == Step(new, PAUSE, "the engine's own deployment changes as it will", 1)
+    assert plan_one(old, old, 1, nodes()).kind == UNCHANGED

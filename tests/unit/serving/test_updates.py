@@ -140,12 +140,12 @@ def test_an_update_from_its_plan_to_its_end(cluster: Cluster) -> None:
 
 
 def test_an_answer_is_not_written_again_and_again(cluster: Cluster, tmp_path: Path) -> None:
-    cluster.send(HEAVY)
+    answer = tmp_path / f"update-answer.{cluster.send(HEAVY).id}.json"
     cluster.look()
     cluster.look()
-    written = (tmp_path / "update-answer.json").stat().st_ino
+    written = answer.stat().st_ino
     cluster.look()
-    assert (tmp_path / "update-answer.json").stat().st_ino == written
+    assert answer.stat().st_ino == written
 
 
 def test_what_is_desired_already_is_done_at_the_next_look(cluster: Cluster) -> None:
@@ -308,22 +308,32 @@ def test_after_a_failure_another_update_may_come(cluster: Cluster) -> None:
     assert cluster.answer(request).state == mailbox.DONE
 
 
-def test_one_at_a_time(cluster: Cluster) -> None:
+def test_a_later_update_takes_the_place_of_one_under_way(cluster: Cluster) -> None:
     first = cluster.send(HEAVY)
     cluster.look()
-    second = cluster.send(BEFORE)
+    planned = cluster.send(BEFORE, dry_run=True)
     cluster.look()
-    assert cluster.answer(first).state == mailbox.UNDER_WAY
-    assert cluster.box.answer_to(second) is None
-    cluster.look(demo=application("new"))
-    assert cluster.answer(first).state == mailbox.DONE
-    assert len(cluster.applied) == 1
+    assert cluster.answer(planned).state == mailbox.PLANNED
+    assert cluster.answer(first).state == mailbox.UNDER_WAY, "a plan takes nobody's place"
+    refused = cluster.send({"models": [{"source": "gone", "name": "demo"}]})
     cluster.look()
+    assert [cluster.answer(one).state for one in (refused, first)] == [mailbox.FAILED, mailbox.UNDER_WAY]
+    second = cluster.send(models({"engine_args": {"max_model_len": 1024}}))
+    cluster.look()
+    assert (cluster.answer(first).state, cluster.answer(first).error) == (mailbox.FAILED, "another update took the place of this one.")
     assert cluster.answer(second).plan == {"demo": SURGE_SAID}
-    assert [one.arguments for one in cluster.applied[1]] == [{}]
-    cluster.look(demo=application("newest"))
-    assert cluster.answer(second).state == mailbox.DONE
-    assert cluster.kept[-1] == config.parse(BEFORE, "")
+    cluster.reports["demo"] = StartReport(error="no memory.")
+    cluster.look()
+    assert cluster.answer(second).state == mailbox.FAILED
+    assert cluster.updates.desired == cluster.before, "what was there before both comes back"
+
+
+def test_nothing_is_begun_while_serve_builds(cluster: Cluster) -> None:
+    request = cluster.send(HEAVY)
+    cluster.look(demo={"status": "DEPLOYING", "deployments": {}})
+    assert cluster.box.answer_to(request) is None
+    cluster.look(demo=application("old"))
+    assert cluster.answer(request).state == mailbox.UNDER_WAY
 
 
 def test_the_same_update_again_changes_nothing(cluster: Cluster) -> None:
