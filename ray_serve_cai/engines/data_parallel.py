@@ -6,21 +6,21 @@ a start and an end of its own (vLLM 0.32 says so itself: vllm/v1/engine/core.py 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from ray_serve_cai.engines import model_config
 
 _EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 _TEXT = ("thinker_config", "llm_config", "language_config", "lm_config", "text_config")
 
 
-def is_mixture_of_experts(model_config: Mapping[str, Any]) -> bool:
+def is_mixture_of_experts(document: Mapping[str, Any]) -> bool:
     """Whether a model's ``config.json`` is of a mixture of experts, as vLLM 0.32 decides it.
 
     It looks at the number of experts of the text model, or of its blocks (vllm/transformers_utils/model_arch_config_convertor.py).
     """
-    text = model_config
+    text = document
     while inner := next((text[key] for key in _TEXT if isinstance(text.get(key), Mapping)), None):
         text = inner
     counts = [text[key] for key in _EXPERTS if text.get(key) is not None][:1]
@@ -34,11 +34,8 @@ def is_mixture_of_experts(model_config: Mapping[str, Any]) -> bool:
 
 def experts(model: str) -> bool | None:
     """Whether the files of a model say that it is a mixture of experts; None where they are not here."""
-    try:
-        read = json.loads((Path(model) / "config.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return is_mixture_of_experts(read) if isinstance(read, dict) else None
+    document = model_config.read(model)
+    return None if document is None else is_mixture_of_experts(document)
 
 
 def size(arguments: Mapping[str, Any]) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray_serve_cai.engines import user_config
+from ray_serve_cai.engines import model_config, user_config
 from ray_serve_cai.engines.config_builder import ConfigBuilder
 from ray_serve_cai.engines.deployment import EngineDeploymentFactory
 from ray_serve_cai.engines.registry import SGLANG
@@ -44,9 +44,15 @@ class SGLangConfigBuilder(ConfigBuilder):
         """``engine_args`` may also hold keys that all engines share, by which vLLM calls its arguments too.
 
         Raises:
-            ConfigError: LoRA adapters on CPUs.
+            ConfigError: LoRA adapters on CPUs; pipeline stages of a Llama with tied embeddings.
         """
         config = _own_names(config)
+        document = model_config.read(config.model_source) or {}
+        if config.pipeline_parallel_size > 1 and document.get("model_type") == "llama" and document.get("tie_word_embeddings"):
+            raise ConfigError(
+                f"pipeline_parallel_size: {config.pipeline_parallel_size} stages of a Llama with tied embeddings are beyond SGLang, which "
+                "gives the last one no embedding to make its output of; use tensor_parallel_size, or vLLM."
+            )
         if config.use_cpu and config.engine_args.keys() & {"enable_lora", "lora_paths"}:
             raise ConfigError(
                 "engine_args.enable_lora: SGLang keeps LoRA adapters in pinned memory, which needs a GPU; serve them with vLLM here."

@@ -1,3 +1,5 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +99,21 @@ def test_adapters_need_a_gpu(given: dict[str, object]) -> None:
     assert not valid
     assert "pinned memory, which needs a GPU" in str(message)
     assert SGLangConfigBuilder().validate_config({"model": "demo", "use_cpu": False, "engine_args": given}) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("document", "refused"),
+    [
+        ({"model_type": "llama", "tie_word_embeddings": True}, True),
+        ({"model_type": "llama", "tie_word_embeddings": False}, False),
+        ({"model_type": "llama"}, False),
+        ({"model_type": "qwen2", "tie_word_embeddings": True}, False),
+    ],
+)
+def test_stages_of_a_tied_llama(document: dict[str, Any], refused: bool, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    given = {"model": "demo", "model_source": str(tmp_path), "pipeline_parallel_size": 2}
+    ok, message = BUILDER.validate_config(given)
+    assert ok is not refused
+    assert not refused or str(message).startswith("pipeline_parallel_size: 2 stages of a Llama with tied embeddings are beyond SGLang")
+    assert BUILDER.validate_config(given | {"pipeline_parallel_size": 1, "tensor_parallel_size": 2})[0]

@@ -93,3 +93,11 @@ def test_what_the_project_decides_is_refused(argument: str) -> None:
 def test_the_functions_are_the_builders() -> None:
     assert validate_vllm_config({"model": "demo"}) == BUILDER.validate_config({"model": "demo"}) == (True, None)
     assert build_vllm_engine_config({"model": "demo"}) == BUILDER.build_config({"model": "demo"})
+
+
+def test_stages_on_cpus_are_warmed_up() -> None:
+    """vLLM makes the buffers of a later stage when it warms up, and leaves that out where it is told to be eager."""
+    given = {"model": "demo", "use_cpu": True}
+    one, two = (VLLMConfigBuilder().build_config(given | {"pipeline_parallel_size": stages}) for stages in (1, 2))
+    assert (one["enforce_eager"], "compilation_config" in one) == (True, False)
+    assert (two["enforce_eager"], two["compilation_config"]) == (False, {"mode": 2, "backend": "eager"})
