@@ -1,4 +1,4 @@
-"""``ray-serve-cai``: node, plan, health, status, serve, engines. Each command imports only what it needs.
+"""``ray-serve-cai``: node, plan, health, status, serve, deploy, engines. Each command imports only what it needs.
 
 One module for all commands: each is a few lines that hand over to the package.
 """
@@ -92,10 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     made = command(
         "deploy",
         deploy,
-        "Bring the running cluster to a changed configuration without refusing a request; run it on the head.",
-        "docker compose exec -T head ray-serve-cai deploy --config - < models.yaml",
+        "Bring the running cluster to a changed configuration while it serves; run it on the head.",
+        "docker compose -f compose/cpu.yaml exec -T head ray-serve-cai deploy --config - < models.yaml",
     )
-    made.add_argument("--config", required=True, metavar="F", help="YAML file, or - for standard input")
+    what = made.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", metavar="F", help="YAML file, or - for standard input")
+    what.add_argument("--cancel", action="store_true", help="end the update that is under way; the former configuration comes back")
     made.add_argument("--dry-run", action="store_true", help="show what would become of each model, and change nothing")
     made.add_argument(
         "--allow-downtime", action="store_true", help="where there is no room for both: end old replicas before new ones start"
@@ -127,8 +129,8 @@ def node(arguments: argparse.Namespace) -> int:
     from ray_serve_cai import config, logs
     from ray_serve_cai.engines import registry
     from ray_serve_cai.node import discovery, machine, manifest
-    from ray_serve_cai.node.supervisor import Served, Supervisor
-    from ray_serve_cai.serving import app
+    from ray_serve_cai.node.supervisor import DEPLOYED, Served, Supervisor, directories
+    from ray_serve_cai.serving import app, deployed
     from ray_serve_cai.state import ModelState
 
     logs.set_up(_log_level(), "node")
@@ -136,8 +138,13 @@ def node(arguments: argparse.Namespace) -> int:
     planned = discovery.plan(os.environ, here)
     served = None
     if planned.role != "worker":
-        contents, given = manifest.read(), config.from_environment(os.environ)
-        engines = app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
+        contents = manifest.read()
+
+        def build(wanted: config.Config) -> list[EngineConfig]:
+            return app.engine_configs(wanted, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
+
+        kept = directories(os.environ)[1] / DEPLOYED
+        given, engines = deployed.current(kept, config.from_environment(os.environ), build)
         for engine in engines if planned.role == "single" else []:  # no other node can join it
             registry.check_installed(engine.info)
         served = Served(
@@ -271,11 +278,15 @@ def deploy(arguments: argparse.Namespace) -> int:
     from ray_serve_cai import config
     from ray_serve_cai.serving import mailbox
 
-    wanted = config.parse(config.read_yaml("/dev/stdin"), "standard input") if arguments.config == "-" else config.load(arguments.config)
+    wanted: dict[str, object] = {}
+    if arguments.config == "-":
+        wanted = config.parse(config.read_yaml("/dev/stdin"), "standard input").model_dump(exclude_unset=True)
+    elif arguments.config:
+        wanted = config.load(arguments.config).model_dump(exclude_unset=True)
     directory = next((file.parent for file in (_state_file(), Path(f"/tmp/ray-serve-cai-{os.getuid()}/state.json")) if file.exists()), None)
     if directory is None:
         raise UnavailableError("no configuration is served by this node; run this on the head, once it serves.")
-    request = mailbox.Request(wanted.model_dump(exclude_unset=True), arguments.allow_downtime, arguments.dry_run)
+    request = mailbox.Request(wanted, arguments.allow_downtime, arguments.dry_run, arguments.cancel)
     said = set[str]()
     for answer in mailbox.Mailbox(directory).follow(request, arguments.timeout):
         done = answer.state == mailbox.DONE

@@ -5,7 +5,7 @@
     ├── ModelNotFoundError      66  EX_NOINPUT: no model at the path or under the id given
     ├── UnavailableError        69  EX_UNAVAILABLE: the head, the hub or a service is out of reach
     ├── EngineError             70  EX_SOFTWARE: the engine did not start or died
-    ├── ResourceError           71  EX_OSERR: a port in use, no memory, no shared memory
+    ├── ResourceError           71  EX_OSERR: a port in use, no memory, no shared memory, no room for a replica
     ├── SessionChangedError     75  EX_TEMPFAIL: the head is another one than the one that was joined
     ├── TokenError              77  EX_NOPERM: a cluster token is missing or wrong
     └── ConfigError             78  EX_CONFIG: a configuration file, an engine name or argument
@@ -56,7 +56,7 @@ class EngineError(RayServeCaiError):
 
 
 class ResourceError(RayServeCaiError):
-    """The machine lacks something: a free port, memory, shared memory."""
+    """The machine, or the cluster, lacks something: a free port, memory, shared memory, room for a replica."""
 
     exit_code = 71
 

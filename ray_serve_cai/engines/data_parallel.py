@@ -46,4 +46,4 @@ def size(arguments: Mapping[str, Any]) -> int:
     if arguments.get("enable_dp_attention") or arguments.get("attn_dp_size", 1) != 1:
         return 1
     number = next((arguments[key] for key in ("data_parallel_size", "dp_size") if arguments.get(key) is not None), 1)
-    return number if isinstance(number, int) and number > 1 else 1
+    return max(int(number), 1) if str(number).isdecimal() else 1

@@ -172,8 +172,10 @@ def of_arguments(info: EngineInfo, arguments: Mapping[str, Any], *, ranks: int, 
     if copies > 1 and info.copies_are_replicas and data_parallel.experts(model) is False:
         if more.get("autoscaling"):
             raise ConfigError(f"models[{name}]: data_parallel_size is {copies} and autoscaling is set, and both number copies; keep one.")
-        rest.pop("data_parallel_size")
+        rest.pop("data_parallel_size", rest.pop("dp_size", None))
         more["replicas"], copies = more.get("replicas", 1) * copies, 1
+    if copies > 1 and more.get("nodes", 1) > 1:
+        raise ConfigError(f"models[{name}]: data_parallel_size is {copies}, which works inside a node only; set nodes_per_replica to 1.")
     ranks *= copies
     return EngineConfig(
         info=info,

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -71,26 +73,29 @@ class Shard:
             env=environment,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ray ends this actor's own group with it, and the guardian must outlive that
         )
         if process.stdin:
             process.stdin.write(EngineConfig.model_validate(config).model_dump_json() + "\n")
             process.stdin.flush()
         lines = iter(process.stdout or ())
-        group = int(next(lines, "0"))
-        threading.Thread(target=_after, args=(process, group), daemon=True).start()
+        first = next(lines, "").split()
+        process.wait()  # it has left the guardian
+        if len(first) != 2:
+            raise EngineError(f"the engine's process did not start; {' '.join(first) or 'it did not say why'}")
+        guardian, group = map(int, first)
+        threading.Thread(target=_after, args=(guardian, group), daemon=True).start()
         said = ""
         for line in lines:
             said = line.strip() if report.raised(line) else said
             yield line.rstrip()
-        raise EngineError(f"the engine ended with code {process.wait()}; {said or 'it did not say why'}")
+        raise EngineError(f"the engine ended; {said or 'it did not say why'}")
 
 
-def _after(process: subprocess.Popen[str], group: int) -> None:
+def _after(guardian: int, group: int) -> None:
     """Nothing of the engine stays when its guardian was killed; its log, which all of its processes hold open, ends with them."""
-    process.wait()
-    if group:
-        end_group(group, 0)
+    with suppress(ProcessLookupError):
+        select.select([os.pidfd_open(guardian)], [], [])
+    end_group(group, 0)
 
 
 class Gang:

@@ -14,7 +14,7 @@ from ray_serve_cai.engines.registry import SGLANG
 from ray_serve_cai.engines.user_config import UserConfig
 from ray_serve_cai.errors import ConfigError
 
-_CLUSTER = "tensor_parallel_size and the cluster's nodes"
+_CLUSTER = "nodes_per_replica"
 _OURS = {
     "host": "RSCAI_HOST",
     "port": "RSCAI_PORT, or port in the Python API",

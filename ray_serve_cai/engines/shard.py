@@ -1,8 +1,9 @@
 """A shard's process: python -m ray_serve_cai.engines.shard, with an `EngineConfig` as one line of JSON on its standard input.
 
-It starts the engine as a child in a process group of its own, writes the group's number as its first line, and ends the group when
-its input ends, which is when whoever started it dies, or when the engine's process does. A rank that is not the first would not
-notice that the first one died.
+It leaves a guardian, which starts the engine as a child in a process group of its own, writes its own number and the group's as its
+first line, and ends the group when its input ends, which is when whoever started it dies, or when the engine's process does. A rank
+that is not the first would not notice that the first one died. The guardian is nobody's child, since Ray kills the children of an actor
+that it ends.
 """
 
 from __future__ import annotations
@@ -20,19 +21,21 @@ _PDEATHSIG = 1
 """PR_SET_PDEATHSIG, linux/prctl.h."""
 
 
-def main() -> int:
-    """Keep the engine; its exit code."""
+def main() -> None:
+    """Keep the engine, in a process that nobody finds among the children of who started this one."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
     config = sys.stdin.buffer.readline()
     command = [sys.executable, "-m", "ray_serve_cai.engines.shard", "engine"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    print(child.pid, flush=True)
+    print(os.getpid(), child.pid, flush=True)
     if child.stdin:
         child.stdin.write(config)
         child.stdin.close()
     ended = os.pidfd_open(child.pid)
     select.select([sys.stdin.buffer, ended], [], [])
     end_group(child.pid)
-    return child.wait()
 
 
 def engine() -> None:
@@ -54,4 +57,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["engine"]:
         engine()
     else:
-        sys.exit(main())
+        main()

@@ -17,11 +17,11 @@ _OURS = {
     "port": "RSCAI_PORT, or port in the Python API",
     "uds": "RSCAI_PORT",
     "root_path": "the model's name",
-    "nnodes": "tensor_parallel_size and the cluster's nodes",
-    "node_rank": "tensor_parallel_size and the cluster's nodes",
-    "master_addr": "tensor_parallel_size and the cluster's nodes",
-    "master_port": "tensor_parallel_size and the cluster's nodes",
-    "headless": "tensor_parallel_size and the cluster's nodes",
+    "nnodes": "nodes_per_replica",
+    "node_rank": "nodes_per_replica",
+    "master_addr": "nodes_per_replica",
+    "master_port": "nodes_per_replica",
+    "headless": "nodes_per_replica",
     **dict.fromkeys(
         (
             "data_parallel_rank",
@@ -59,7 +59,7 @@ class VLLMConfigBuilder(ConfigBuilder):
         """
         if config.use_cpu and data_parallel.size(config.engine_args) > 1 and data_parallel.experts(config.model_source):
             raise ConfigError(
-                f"engine_args.data_parallel_size: {config.engine_args['data_parallel_size']} ranks of a mixture of experts exchange what "
+                f"engine_args.data_parallel_size: {data_parallel.size(config.engine_args)} ranks of a mixture of experts exchange what "
                 "vLLM's CPU build cannot (all_gatherv); use replicas here."
             )
         optional = {

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 STATE_DIR = "/var/lib/ray-serve-cai"
 RUN_DIR = Path("/tmp/ray-serve-cai")
+DEPLOYED = "deployed.json"
 RAY_START_TIMEOUT_S = 120.0
 STOP_GRACE_S = 8.0
 HEAD_LOST_S = 60.0
@@ -61,8 +62,7 @@ class Supervisor:
         self._served = served
         self._machine = machine
         self._engines = engines
-        self._run_dir = writable(RUN_DIR, Path(f"/tmp/ray-serve-cai-{os.getuid()}"))
-        self._state_dir = writable(Path(text(env, "RSCAI_STATE_DIR", STATE_DIR) or STATE_DIR), self._run_dir)
+        self._run_dir, self._state_dir = directories(env)
         self._state_file = self._run_dir / "state.json"
         self._state_file.unlink(missing_ok=True)
         self._manifest = manifest.read()
@@ -120,7 +120,7 @@ class Supervisor:
         ray = await self._start_ray(node_ip)
         await self._listening(node_ip, self._plan.ports.gcs, ray)
         serving = Child("serve")
-        files = {"RSCAI_STATE_FILE": str(self._state_file), "RSCAI_DEPLOYED_FILE": str(self._state_dir / "deployed.json")}
+        files = {"RSCAI_STATE_FILE": str(self._state_file), "RSCAI_DEPLOYED_FILE": str(self._state_dir / DEPLOYED)}
         env = self._env | files | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
         self._children.append(serving)
         await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
@@ -295,6 +295,16 @@ class ChildFailed(RayServeCaiError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = code  # type: ignore[misc]  # an instance's own, where other errors have their class's
+
+
+def directories(env: Mapping[str, str]) -> tuple[Path, Path]:
+    """Where a node keeps what lasts as long as it runs, and what outlives it.
+
+    Raises:
+        ResourceError: nothing is writable.
+    """
+    run_dir = writable(RUN_DIR, Path(f"/tmp/ray-serve-cai-{os.getuid()}"))
+    return run_dir, writable(Path(text(env, "RSCAI_STATE_DIR", STATE_DIR) or STATE_DIR), run_dir)
 
 
 def writable(*candidates: Path) -> Path:

@@ -72,8 +72,7 @@ def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: 
     import ray
     from ray import serve
 
-    current = deployed.current(settings.deployed_file, given)
-    desired = Desired(current, build(current))
+    desired = Desired(*deployed.current(settings.deployed_file, given, build))
     for note in app.notes(desired.config, desired.engines):
         logger.info("%s", note)
     ray.init(address=settings.ray_address, namespace="ray-serve-cai", logging_level=logging.WARNING)

@@ -94,8 +94,8 @@ def placed(config: EngineConfig, alive: Sequence[Mapping[str, Any]]) -> EngineCo
     config = config.model_copy(update={"labelled": installed_somewhere(config.info, alive)})
     missing = room.shortfalls([config], [room.node_state(node) for node in alive])
     if missing:
-        more = "; num_replicas, tensor_parallel_size and use_cpu: true change what it takes"
-        raise ResourceError(f"model {config.name!r}: {missing[config.name].said.rstrip('.')}{more}.")
+        fix = "num_replicas, tensor_parallel_size and use_cpu: true change what it takes"
+        raise ResourceError(f"model {config.name!r}: {missing[config.name].fact}; {fix}.")
     return config
 
 

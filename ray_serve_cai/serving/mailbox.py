@@ -20,11 +20,15 @@ UNDER_WAY, PLANNED, DONE, FAILED = "under way", "planned", "done", "failed"
 
 @dataclass(frozen=True)
 class Request:
-    """A configuration to be served from now on, as YAML would give it; with ``dry_run`` only the plan is wanted."""
+    """A configuration to be served from now on, as YAML would give it.
+
+    With ``dry_run`` only the plan is wanted; with ``cancel`` the end of an update that is under way, whatever the configuration.
+    """
 
     config: dict[str, Any]
     allow_downtime: bool = False
     dry_run: bool = False
+    cancel: bool = False
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -132,6 +136,6 @@ class Mailbox:
         return self._directory / f"update-answer.{id_}.json"
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        with suppress(FileNotFoundError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError):
             return dict(json.loads(path.read_text()))
         return None

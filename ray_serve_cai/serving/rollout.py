@@ -89,7 +89,7 @@ def _step(
     lacks = _lacks(new, expected, nodes, free)
     somewhere = room.place(new, nodes, target)[0]
     if not somewhere:
-        raise ResourceError(f"model {new.name!r} fits nowhere: {room.shortfall(new, 0, nodes, nodes)}")
+        raise ResourceError(f"model {new.name!r} fits nowhere: {room.shortfall(new, 0, nodes, nodes).said}")
     if not running:
         return Step(new, PAUSE, f"{counted(target, 'replica')} to start; none runs now{lacks}", max(expected, 1)), left
     if placed == target or (placed and fits_in_place):
@@ -107,12 +107,12 @@ def _step(
         return Step(new, PAUSE, said, min(new.replicas, somewhere)), free
     raise ResourceError(
         f"model {new.name!r} has no room for a new replica while the old {'one runs' if running == 1 else 'ones run'}: "
-        f"{room.shortfall(new, 0, nodes, free).rstrip('.')}; or accept that it does not answer for a while, with --allow-downtime."
+        f"{room.shortfall(new, 0, nodes, free).said.rstrip('.')}; or accept that it does not answer for a while, with --allow-downtime."
     )
 
 
 def _lacks(new: EngineConfig, expected: int, nodes: Sequence[NodeState], free: Sequence[NodeState]) -> str:
-    return f"; {room.shortfall(new, expected, nodes, free)}" if expected < new.replicas else ""
+    return f"; {room.shortfall(new, expected, nodes, free).said}" if expected < new.replicas else ""
 
 
 def _fits_in_place_of(old: EngineConfig, new: EngineConfig) -> bool:

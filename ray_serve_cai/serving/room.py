@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ray_serve_cai import labels
+from ray_serve_cai.engines import data_parallel
 from ray_serve_cai.engines.engine_config import EngineConfig, counted
 from ray_serve_cai.state import NodeState
 
@@ -67,10 +68,16 @@ def suits(engine: EngineConfig, node: NodeState) -> bool:
 
 @dataclass(frozen=True)
 class Shortfall:
-    """What a model lacks: how many of its replicas fit, and the sentence about the others."""
+    """What a model lacks: how many of its replicas fit, the fact about the others, and a fix."""
 
     placed: int
-    said: str
+    fact: str
+    fix: str
+
+    @property
+    def said(self) -> str:
+        """Fact and fix, as a sentence."""
+        return f"{self.fact}; {self.fix}."
 
 
 def shortfalls(engines: Iterable[EngineConfig], nodes: Sequence[NodeState]) -> dict[str, Shortfall]:
@@ -81,12 +88,12 @@ def shortfalls(engines: Iterable[EngineConfig], nodes: Sequence[NodeState]) -> d
         before = left
         placed, left = place(engine, left, engine.replicas)
         if placed < engine.replicas:
-            found[engine.name] = Shortfall(placed, shortfall(engine, placed, alive, before))
+            found[engine.name] = shortfall(engine, placed, alive, before)
     return found
 
 
-def shortfall(engine: EngineConfig, placed: int, nodes: Sequence[NodeState], left: Sequence[NodeState]) -> str:
-    """The sentence for a model of which only ``placed`` replicas fit.
+def shortfall(engine: EngineConfig, placed: int, nodes: Sequence[NodeState], left: Sequence[NodeState]) -> Shortfall:
+    """What a model lacks of which only ``placed`` replicas fit.
 
     Args:
         nodes: the cluster's alive nodes, with what they offer in all.
@@ -95,7 +102,8 @@ def shortfall(engine: EngineConfig, placed: int, nodes: Sequence[NodeState], lef
     able = [node for node in nodes if has_engine(engine, node)]
     if nodes and not able:
         known = ", ".join(sorted({name for node in nodes for name in node.engines})) or "none"
-        return f"engine {engine.engine!r} is installed on no node; installed: {known}; start a node from an image that has it."
+        fact = f"engine {engine.engine!r} is installed on no node; installed: {known}"
+        return Shortfall(placed, fact, "start a node from an image that has it")
     gpus, cpus = engine.share.get("GPU", 0), engine.share["CPU"]
     rest = [node for node in place(engine, left, placed)[1] if has_engine(engine, node)]
     both = bool(gpus) and sum(node.gpus >= gpus for node in rest) >= engine.nodes
@@ -108,13 +116,13 @@ def shortfall(engine: EngineConfig, placed: int, nodes: Sequence[NodeState], lef
     others = len(nodes) - len(able)
     more = f" ({others} more without engine {engine.engine!r})" if others else ""
     needs = f"{some}needs {counted(engine.nodes, 'node')} with {_amount(gpus, cpus, both)}{each}"
-    return f"{needs}; {has}{more}; {_fix(engine, placed, left, of_cpus=both or not gpus)}."
+    return Shortfall(placed, f"{needs}; {has}{more}", _fix(engine, placed, left, of_cpus=both or not gpus))
 
 
 def _fix(engine: EngineConfig, placed: int, left: Sequence[NodeState], *, of_cpus: bool) -> str:
     if placed:
-        return f"add nodes, or set {'autoscaling.min' if engine.autoscaling else 'replicas'}: {placed}"
-    for nodes in range(1, engine.ranks + 1) if engine.info.spans_nodes else ():
+        return f"add nodes, or ask for {placed}"
+    for nodes in range(1, engine.ranks + 1) if engine.info.spans_nodes and data_parallel.size(engine.arguments) == 1 else ():
         if engine.ranks % nodes == 0 and place(engine.model_copy(update={"nodes": nodes}), left, 1)[0]:
             return f"set nodes_per_replica: {nodes}, which fits"
     if of_cpus:

@@ -14,8 +14,8 @@ from ray_serve_cai.state import ModelState
 
 STAGES = ("loading weights", "warming up")
 NOWHERE = "waiting for nodes"
-TAKING_REQUESTS = ("RUNNING", "PENDING_MIGRATION")
-"""States of a replica; one that waits for its successor on another node still serves."""
+TAKING_REQUESTS = ("RUNNING", "PENDING_MIGRATION", "UPDATING")
+"""States of a replica; one that waits for its successor on another node, or is being told new limits, still serves."""
 
 
 def model_state(

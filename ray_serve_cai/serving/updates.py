@@ -66,20 +66,39 @@ class Updates:
     def look(self, applications: Mapping[str, Any]) -> None:
         """Go on with the update under way, or begin the next; ``applications`` are Serve's, as its REST API gives them.
 
-        A request that comes meanwhile takes the place of the one under way; should it fail, what was there before both comes back.
+        Nothing that goes wrong with an update may end what serves.
         """
         if any(is_building(application) for application in applications.values()):
             return  # nobody can say now which replicas there are
-        request = self._box.take()
-        if request:
-            try:
+        try:
+            request = self._box.take()
+            if request:
+                self._answer(request, applications)
+            elif self._under_way:
+                self._follow(self._under_way, applications)
+        except Exception:
+            logger.exception("an update")
+
+    def _answer(self, request: Request, applications: Mapping[str, Any]) -> None:
+        try:
+            if request.cancel:
+                self._cancel(request)
+            else:
                 self._begin(request, applications)
-            except RayServeCaiError as error:
-                self._box.answer(Answer(request.id, mailbox.FAILED, error=str(error), error_type=type(error).__name__))
-        elif self._under_way:
-            self._follow(self._under_way, applications)
+        except Exception as error:  # a plugin's config builder may raise anything
+            typed = error if isinstance(error, RayServeCaiError) else EngineError(f"{type(error).__name__}: {one_line(error)}")
+            self._box.answer(Answer(request.id, mailbox.FAILED, error=str(typed), error_type=type(typed).__name__))
+
+    def _cancel(self, request: Request) -> None:
+        if self._under_way is None:
+            raise UnavailableError("no update is under way, so there is nothing to cancel.")
+        self._undo(self._under_way, UnavailableError("the update was cancelled"))
+        self._box.answer(Answer(request.id, mailbox.DONE))
 
     def _begin(self, request: Request, applications: Mapping[str, Any]) -> None:
+        if self._under_way and not request.dry_run:
+            seen = self._under_way.answer.detail or "it has begun"
+            raise UnavailableError(f"another update is under way ({seen}); wait for it, or end it with: ray-serve-cai deploy --cancel.")
         before = self.desired
         config = parse(request.config, "the new configuration")
         if config.server != before.config.server:
@@ -96,13 +115,10 @@ class Updates:
             logger.info("update of %s: %s", step.engine.name, step.said)
             if step.kind != rollout.UNCHANGED:
                 report.write(step.engine.name, report.StartReport())
-        if self._under_way:
-            gone = replace(self._under_way.answer, state=mailbox.FAILED, error="another update took the place of this one.")
-            self._box.answer(replace(gone, error_type=UnavailableError.__name__))
         old = {name: frozenset(one["replica_id"] for one in replicas(application)) for name, application in now.items()}
         self._box.answer(answer)
         self._bring_to(Desired(config, [step.engine for step in steps]))
-        self._under_way = _UnderWay(self._under_way.before if self._under_way else before, steps, old, answer)
+        self._under_way = _UnderWay(before, steps, old, answer)
 
     def _follow(self, update: _UnderWay, applications: Mapping[str, Any]) -> None:
         names, waiting = {engine.name: name for name, engine in self.desired.applications().items()}, []

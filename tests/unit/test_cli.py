@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -479,3 +479,18 @@ def test_a_reader_that_leaves_early() -> None:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=30)
     assert "Traceback" not in done.stderr
     assert done.stdout == "0\n"
+
+
+def test_an_update_is_cancelled_without_a_configuration(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sent = []
+
+    def follow(box: object, request: object, timeout_s: float) -> Iterator[object]:
+        sent.append(request)
+        yield mailbox.Answer("1", mailbox.DONE)
+
+    (tmp_path / "state.json").touch()
+    monkeypatch.setenv("RSCAI_STATE_FILE", str(tmp_path / "state.json"))
+    monkeypatch.setattr(mailbox.Mailbox, "follow", follow)
+    assert run("deploy", "--cancel")[:2] == (0, "done\n")
+    assert (sent[0].config, sent[0].cancel) == ({}, True)
+    assert run("deploy", "--cancel", "--config", "x.yaml")[0] == 64

@@ -71,7 +71,9 @@ def test_any_model_is_judged(document: dict[str, Any]) -> None:
         ({"dp_size": 3}, 3),
         ({"dp_size": 2, "enable_dp_attention": True}, 1),
         ({"dp_size": 2, "attn_dp_size": 2}, 1),
-        ({"data_parallel_size": "2"}, 1),
+        ({"data_parallel_size": "2"}, 2),
+        ({"data_parallel_size": 0}, 1),
+        ({"data_parallel_size": "two"}, 1),
     ],
 )
 def test_how_often_the_model_is_there(arguments: dict[str, Any], expected: int) -> None:
@@ -87,6 +89,14 @@ def test_copies_of_a_dense_model_become_replicas(tmp_path: Path) -> None:
 def test_where_the_engine_runs_the_copies_they_are_ranks_with_gpus(info: Any, argument: str, document: Any, tmp_path: Path) -> None:
     made = of_arguments(info, {"model": model(tmp_path, document), argument: 2}, ranks=2, use_cpu=False, replicas=3)
     assert (made.replicas, made.ranks, made.gpus, made.arguments) == (3, 4, 4, {argument: 2})
+
+
+@pytest.mark.parametrize("info", [VLLM, SGLANG])
+def test_copies_inside_a_replica_that_spans_nodes_are_refused(info: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"models\[org/x\]: data_parallel_size is 2, which works inside a node only; set nodes_per_replica"
+    ):
+        of_arguments(info, {"model": "org/x", "data_parallel_size": 2}, ranks=2, use_cpu=False, nodes=2)
 
 
 def test_a_model_of_the_hub_is_the_engines_to_judge() -> None:

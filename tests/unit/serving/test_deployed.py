@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from ray_serve_cai import config
 from ray_serve_cai.config import Config
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.errors import ModelNotFoundError
 from ray_serve_cai.serving import deployed
 
 
@@ -19,13 +21,17 @@ GIVEN = parsed()
 UPDATED = parsed({"replicas": 2, "engine_args": {"max_model_len": 512}})
 
 
+def served(file: Path, given: Config) -> Config:
+    return deployed.current(file, given, lambda _: [])[0]
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "deployed.json"
 
 
 def test_before_any_update_what_is_given_is_served(file: Path) -> None:
-    assert deployed.current(file, GIVEN) == GIVEN
+    assert served(file, GIVEN) == GIVEN
     assert not file.exists()
 
 
@@ -49,7 +55,7 @@ def test_before_any_update_what_is_given_is_served(file: Path) -> None:
 )
 def test_the_last_update_outlives_a_restart(file: Path, updated: Config) -> None:
     deployed.keep(file, GIVEN, updated)
-    found = deployed.current(file, GIVEN)
+    found = served(file, GIVEN)
     assert found == updated
     assert [model.model_fields_set for model in found.models] == [model.model_fields_set for model in updated.models]
 
@@ -57,7 +63,7 @@ def test_the_last_update_outlives_a_restart(file: Path, updated: Config) -> None
 def test_of_several_updates_the_last_one_counts(file: Path) -> None:
     deployed.keep(file, GIVEN, parsed({"replicas": 7}))
     deployed.keep(file, GIVEN, UPDATED)
-    assert deployed.current(file, GIVEN) == UPDATED
+    assert served(file, GIVEN) == UPDATED
 
 
 @pytest.mark.parametrize(
@@ -73,8 +79,8 @@ def test_of_several_updates_the_last_one_counts(file: Path) -> None:
 )
 def test_a_configuration_that_is_given_anew_counts_more_than_an_older_update(file: Path, given: Config) -> None:
     deployed.keep(file, GIVEN, UPDATED)
-    assert deployed.current(file, given) == given
-    assert deployed.current(file, GIVEN) == GIVEN  # the older update is void from now on
+    assert served(file, given) == given
+    assert served(file, GIVEN) == GIVEN  # the older update is void from now on
 
 
 @pytest.mark.parametrize(
@@ -98,13 +104,13 @@ def test_a_file_that_cannot_be_read_is_told_and_passed_over(file: Path, caplog: 
     deployed.keep(file, GIVEN, UPDATED)
     digest = json.dumps(json.loads(file.read_text())["given"]).encode()
     file.write_bytes(content.replace(b"GIVEN", digest))
-    assert deployed.current(file, GIVEN) == GIVEN
+    assert served(file, GIVEN) == GIVEN
     if content != b'{"given": 5}':  # of another configuration, as far as one can tell
         assert f"{file} cannot be read" in caplog.text
 
 
 def test_a_directory_is_no_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert deployed.current(tmp_path, GIVEN) == GIVEN
+    assert served(tmp_path, GIVEN) == GIVEN
     assert f"{tmp_path} cannot be read" in caplog.text
 
 
@@ -139,4 +145,19 @@ def test_whatever_is_deployed_is_served_again(tmp_path_factory: pytest.TempPathF
     file = tmp_path_factory.getbasetemp() / "deployed-any.json"
     first, second = (config.parse({"models": [model]}, "my.yaml") for model in (one, other))
     deployed.keep(file, first, second)
-    assert deployed.current(file, first) == second
+    assert served(file, first) == second
+
+
+def test_an_update_that_can_no_longer_be_served_is_told_and_passed_over(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its model's directory has gone, for example."""
+    deployed.keep(file, GIVEN, UPDATED)
+
+    def build(wanted: Config) -> list[EngineConfig]:
+        if wanted == UPDATED:
+            raise ModelNotFoundError("model path '/x' does not exist.")
+        return []
+
+    assert deployed.current(file, GIVEN, build) == (GIVEN, [])
+    assert "cannot be served now (model path '/x' does not exist.); the one given is" in caplog.text
+    with pytest.raises(ModelNotFoundError):
+        deployed.current(file, UPDATED, build)

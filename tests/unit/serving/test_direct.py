@@ -53,7 +53,7 @@ def test_an_engine_that_no_node_has() -> None:
         pytest.param(
             {"cpus": 1.0, "replicas": 3}, [node(2)], "there is room for 2 of 3 replicas; each needs 1 node with 1 CPU; ", id="copies"
         ),
-        pytest.param({}, [], "needs 1 node with 2 CPUs; the cluster has no node; add nodes", id="no node"),
+        pytest.param({}, [], "needs 1 node with 2 CPUs; the cluster has no node; num_replicas, ", id="no node"),
         pytest.param({}, [node(1)], "needs 1 node with 2 CPUs; the cluster has 1 with 1", id="CPUs"),
         pytest.param({"gpus": 2}, [node(), node(4, 1)], "needs 1 node with 2 GPUs; the cluster has 1 with 1 and 1 with none", id="GPUs"),
         pytest.param({"gpus": 1, "cpus": 8.0}, [node(8), node(4, 1)], "needs 1 node with 1 GPU and 8 CPUs; ", id="not on one node"),

@@ -118,13 +118,13 @@ SENTENCES = [
     pytest.param(
         engine(cpus=4, replicas=3),
         [node(cpus=4), node(cpus=6)],
-        "there is room for 2 of 3 replicas; each needs 1 node with 4 CPUs; the cluster has 1 with 6 and 1 with 4; add nodes, or set replicas: 2.",
+        "there is room for 2 of 3 replicas; each needs 1 node with 4 CPUs; the cluster has 1 with 6 and 1 with 4; add nodes, or ask for 2.",
         id="room for some",
     ),
     pytest.param(
         engine(cpus=4, nodes=2, ranks=2, replicas=2),
         [node(cpus=4), node(cpus=4), node(cpus=4)],
-        "there is room for 1 of 2 replicas; each needs 2 nodes with 4 CPUs each; the cluster has 3 with 4; add nodes, or set replicas: 1.",
+        "there is room for 1 of 2 replicas; each needs 2 nodes with 4 CPUs each; the cluster has 3 with 4; add nodes, or ask for 1.",
         id="room for some that span nodes",
     ),
     pytest.param(
@@ -136,7 +136,7 @@ SENTENCES = [
     pytest.param(
         tp(1, replicas=3),
         [node(1), node(1)],
-        "there is room for 2 of 3 replicas; each needs 1 node with 1 GPU; the cluster has 2 with 1; add nodes, or set replicas: 2.",
+        "there is room for 2 of 3 replicas; each needs 1 node with 1 GPU; the cluster has 2 with 1; add nodes, or ask for 2.",
         id="GPUs are short and CPUs are not",
     ),
     pytest.param(
@@ -166,7 +166,7 @@ SENTENCES = [
     pytest.param(
         engine(cpus=4, **scaled(2, 4)),
         [node(cpus=4)],
-        "there is room for 1 of 2 replicas; each needs 1 node with 4 CPUs; the cluster has 1 with 4; add nodes, or set autoscaling.min: 1.",
+        "there is room for 1 of 2 replicas; each needs 1 node with 4 CPUs; the cluster has 1 with 4; add nodes, or ask for 1.",
         id="copies by load",
     ),
     pytest.param(
@@ -340,7 +340,7 @@ def test_a_sentence_is_one(model: EngineConfig, nodes: list[NodeState]) -> None:
 @given(ENGINES, NODES)
 def test_what_is_advised_fits(model: EngineConfig, nodes: list[NodeState]) -> None:
     said = said_of(model, nodes)
-    for key, field in (("set nodes_per_replica: ", "nodes"), ("set replicas: ", "replicas")):
+    for key, field in (("set nodes_per_replica: ", "nodes"), ("ask for ", "replicas")):
         if key in said:
             number = int(said.partition(key)[2].split(",")[0].rstrip("."))
             advised = model.model_copy(update={field: number})

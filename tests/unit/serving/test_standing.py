@@ -50,15 +50,15 @@ def test_where_a_model_stands(seen: dict[str, Any], said: StartReport, ready: bo
 @pytest.mark.parametrize(
     ("states", "ready", "expected"),
     [
-        pytest.param(["STARTING"], False, ("waiting for nodes", 0, "no room"), id="none runs"),
-        pytest.param(["RUNNING", "STARTING"], True, ("ready", 1, "no room"), id="fewer run than are wanted"),
+        pytest.param(["STARTING"], False, ("waiting for nodes", 0, "no room; add nodes."), id="none runs"),
+        pytest.param(["RUNNING", "STARTING"], True, ("ready", 1, "no room; add nodes."), id="fewer run than are wanted"),
         pytest.param(["RUNNING", "RUNNING"], True, ("ready", 2, ""), id="all run"),
         pytest.param(["RUNNING"], False, ("warming up", 1, ""), id="one does not answer yet"),
     ],
 )
 def test_where_a_model_stands_that_misses_something(states: list[str], ready: bool, expected: tuple[str, int, str]) -> None:
     engine = ENGINE.model_copy(update={"replicas": 2})
-    found = standing.model_state(engine, application(*states), StartReport(), ready=ready, missing=Shortfall(0, "no room"))
+    found = standing.model_state(engine, application(*states), StartReport(), ready=ready, missing=Shortfall(0, "no room", "add nodes"))
     assert (found.state, found.replicas, found.error) == expected
 
 
@@ -73,7 +73,7 @@ def test_where_a_model_stands_that_misses_something(states: list[str], ready: bo
 )
 def test_room_for_some_hides_neither_stage_nor_failure(seen: dict[str, Any], said: StartReport, expected: tuple[str, str]) -> None:
     engine = ENGINE.model_copy(update={"replicas": 2})
-    found = standing.model_state(engine, seen, said, ready=False, missing=Shortfall(1, "there is room for 1 of 2 replicas"))
+    found = standing.model_state(engine, seen, said, ready=False, missing=Shortfall(1, "there is room for 1 of 2 replicas", "add nodes"))
     assert (found.state, found.error) == expected
 
 

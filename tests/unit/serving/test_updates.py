@@ -308,24 +308,46 @@ def test_after_a_failure_another_update_may_come(cluster: Cluster) -> None:
     assert cluster.answer(request).state == mailbox.DONE
 
 
-def test_a_later_update_takes_the_place_of_one_under_way(cluster: Cluster) -> None:
+def test_one_at_a_time(cluster: Cluster) -> None:
     first = cluster.send(HEAVY)
     cluster.look()
     planned = cluster.send(BEFORE, dry_run=True)
     cluster.look()
     assert cluster.answer(planned).state == mailbox.PLANNED
-    assert cluster.answer(first).state == mailbox.UNDER_WAY, "a plan takes nobody's place"
-    refused = cluster.send({"models": [{"source": "gone", "name": "demo"}]})
-    cluster.look()
-    assert [cluster.answer(one).state for one in (refused, first)] == [mailbox.FAILED, mailbox.UNDER_WAY]
-    second = cluster.send(models({"engine_args": {"max_model_len": 1024}}))
-    cluster.look()
-    assert (cluster.answer(first).state, cluster.answer(first).error) == (mailbox.FAILED, "another update took the place of this one.")
-    assert cluster.answer(second).plan == {"demo": SURGE_SAID}
-    cluster.reports["demo"] = StartReport(error="no memory.")
+    second = cluster.send(HEAVY)
     cluster.look()
     assert cluster.answer(second).state == mailbox.FAILED
-    assert cluster.updates.desired == cluster.before, "what was there before both comes back"
+    assert cluster.answer(second).error.startswith("another update is under way (it has begun); wait for it, or end it with: ray-serve-cai")
+    assert cluster.answer(first).state == mailbox.UNDER_WAY
+    cluster.look(demo=application("new"))
+    assert cluster.answer(first).state == mailbox.DONE
+
+
+def test_an_update_that_is_cancelled_is_undone(cluster: Cluster) -> None:
+    first = cluster.send(HEAVY)
+    cluster.look()
+    cancel = cluster.send({}, cancel=True)
+    cluster.look()
+    assert (cluster.answer(first).state, cluster.answer(first).error) == (
+        mailbox.FAILED,
+        "the update was cancelled; the former configuration stays.",
+    )
+    assert cluster.answer(cancel).state == mailbox.DONE
+    assert cluster.updates.desired == cluster.before
+    assert cluster.kept == []
+    again = cluster.send({}, cancel=True)
+    cluster.look()
+    assert cluster.answer(again).error == "no update is under way, so there is nothing to cancel."
+
+
+def test_whatever_a_plugin_raises_ends_the_update_and_nothing_else(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(wanted: Config) -> list[EngineConfig]:
+        raise KeyError("x")
+
+    monkeypatch.setattr(cluster.updates, "_build", build)
+    request = cluster.send(HEAVY)
+    cluster.look()
+    assert (cluster.answer(request).state, cluster.answer(request).error) == (mailbox.FAILED, "KeyError: 'x'")
 
 
 def test_nothing_is_begun_while_serve_builds(cluster: Cluster) -> None:
