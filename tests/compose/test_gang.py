@@ -177,7 +177,7 @@ def test_a_death_while_loading_heals(cluster: Cluster, victim: str, questions: d
         return [one for one in processes(cluster).get(part, []) if one not in before[part]]
 
     container, pid = until(f"a new {part}", successor, 90, interval=0.1)[0]
-    assert not cluster.api.is_ready()
+    until("not ready", lambda: not cluster.api.is_ready(), 30, interval=0.1)
     loading = processes(cluster)
     run("docker", "exec", container, "kill", "-9", str(pid))
     for parts in (before, loading):
