@@ -30,7 +30,9 @@ def deploy(cluster: Cluster, wanted: str, *options: str) -> subprocess.Completed
 
 
 def length(cluster: Cluster) -> int:
-    return int(cluster.api.get("/v1/models").json()["data"][0]["max_model_len"])
+    answer = cluster.api.get("/v1/models")
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["data"][0]["max_model_len"])
 
 
 def replicas(cluster: Cluster) -> set[tuple[str, str]]:
