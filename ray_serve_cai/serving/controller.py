@@ -94,7 +94,8 @@ def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: 
         deployed.keep(settings.deployed_file, given, config)
 
     apply(desired)
-    watch.follow(client, Updates(desired, box, build=build, apply=apply, keep=keep, nodes=_nodes_and_what_is_free))
+    updates = Updates(desired, box, build=build, apply=apply, keep=keep, answers=watch.answers, nodes=_nodes_and_what_is_free)
+    watch.follow(client, updates)
 
 
 def _connect(settings: ServeSettings) -> ServeSubmissionClient:
@@ -181,6 +182,10 @@ class Watch:
             models = tuple(replace(model, ready=False, state="unknown") for model in self._state.models)
             self._answered.clear()
             self.say("degraded", "Ray on this node does not answer", models=models)
+
+    def answers(self, model: str) -> bool:
+        """Whether the model has answered through the ingress since it last had no replica."""
+        return model in self._answered
 
     def look(self, applications: Mapping[str, Any]) -> None:
         """One look at Serve's applications, as its REST API gives them."""

@@ -46,6 +46,7 @@ class Updates:
         build: a configuration's engines, as they are deployed.
         apply: makes Serve come to what is desired.
         keep: remembers a configuration that has come to run.
+        answers: whether a model of this name answers through the ingress.
         nodes: the cluster's nodes, first with all that they offer, then with what is free of it.
     """
 
@@ -57,10 +58,12 @@ class Updates:
         build: Callable[[Config], list[EngineConfig]],
         apply: Callable[[Desired], None],
         keep: Callable[[Config], None],
+        answers: Callable[[str], bool],
         nodes: Callable[[], tuple[Sequence[NodeState], Sequence[NodeState]]],
     ) -> None:
         self.desired = desired
         self._box, self._build, self._apply, self._keep, self._nodes = box, build, apply, keep, nodes
+        self._answers = answers
         self._under_way: _UnderWay | None = None
 
     def look(self, applications: Mapping[str, Any]) -> None:
@@ -126,6 +129,8 @@ class Updates:
             model = step.engine.name
             application = applications.get(names[model], {})
             if rollout.done(step, application, update.old[model]):
+                if step.kind != rollout.UNCHANGED and not self._answers(model):
+                    waiting.append(f"{model}: does not answer yet")
                 continue
             waiting.append(f"{model}: {rollout.progress(step, application, update.old[model])}")
             error = report.read(model).as_error()

@@ -44,6 +44,7 @@ class Cluster:
         self.reports: dict[str, StartReport] = {"demo": StartReport(phase="ready")}
         self.refusals: list[Exception] = []
         self.gpus = 4
+        self.silent: set[str] = set()
         self.seen: dict[str, Any] = {"demo": application("old")}
         parsed = config.parse(given, "before")
         self.before = Desired(parsed, self.build(parsed))
@@ -53,6 +54,7 @@ class Cluster:
             build=self.build,
             apply=self.apply,
             keep=self.kept.append,
+            answers=lambda name: name not in self.silent,
             nodes=self.nodes,
         )
 
@@ -348,6 +350,17 @@ def test_whatever_a_plugin_raises_ends_the_update_and_nothing_else(cluster: Clus
     request = cluster.send(HEAVY)
     cluster.look()
     assert (cluster.answer(request).state, cluster.answer(request).error) == (mailbox.FAILED, "KeyError: 'x'")
+
+
+def test_an_update_is_not_done_before_the_model_answers(cluster: Cluster) -> None:
+    request = cluster.send(HEAVY)
+    cluster.look()
+    cluster.silent.add("demo")
+    cluster.look(demo=application("new"))
+    assert (cluster.answer(request).state, cluster.answer(request).detail) == (mailbox.UNDER_WAY, "demo: does not answer yet")
+    cluster.silent.clear()
+    cluster.look()
+    assert cluster.answer(request).state == mailbox.DONE
 
 
 def test_nothing_is_begun_while_serve_builds(cluster: Cluster) -> None:
