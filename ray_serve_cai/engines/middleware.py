@@ -16,14 +16,14 @@ FREEING = ("/cancel", "/abort_request")
 """Ends of paths whose requests end others; they need no place, and make one."""
 
 
-def around(app: ASGIApp, engine: LLMEngineProtocol, config: EngineConfig, gate: Gate) -> ASGIApp:
-    """The replica's application.
+def around(app: ASGIApp, engine: LLMEngineProtocol, config: EngineConfig, gate: Gate | None = None) -> ASGIApp:
+    """The replica's application; ``gate`` is the replica's, which may be told other limits, and by default one of the configuration's.
 
     Serve leaves a route prefix in ``path`` and names it in ``root_path``; engines expect neither, so both are taken off. Serve
     also gives every request an ``x-request-id``, which engines prefer to the id that a client has put into the body.
     What is posted takes a place at the gate; what is only read, the engine's metrics among it, is answered even at the limit.
     """
-    changing = config.info.one_replica_paths
+    gate, changing = gate or Gate(config.limits), config.info.one_replica_paths
 
     async def replica(scope: Scope, receive: Receive, send: Send) -> None:
         prefix = scope.get("root_path", "")
