@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ray_serve_cai.errors import EngineError, RayServeCaiError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
+    from ray_serve_cai.config import Config
     from ray_serve_cai.engines.engine_config import EngineConfig
 
 POLL_S = 0.5
@@ -128,9 +129,9 @@ def node(arguments: argparse.Namespace) -> int:
 
     from ray_serve_cai import config, logs
     from ray_serve_cai.engines import registry
-    from ray_serve_cai.node import discovery, machine, manifest
+    from ray_serve_cai.node import discovery, machine
     from ray_serve_cai.node.supervisor import DEPLOYED, Served, Supervisor, directories
-    from ray_serve_cai.serving import app, deployed
+    from ray_serve_cai.serving import deployed
     from ray_serve_cai.state import ModelState
 
     logs.set_up(_log_level(), "node")
@@ -138,13 +139,8 @@ def node(arguments: argparse.Namespace) -> int:
     planned = discovery.plan(os.environ, here)
     served = None
     if planned.role != "worker":
-        contents = manifest.read()
-
-        def build(wanted: config.Config) -> list[EngineConfig]:
-            return app.engine_configs(wanted, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
-
         kept = directories(os.environ)[1] / DEPLOYED
-        given, engines = deployed.current(kept, config.from_environment(os.environ), build)
+        given, engines = deployed.current(kept, config.from_environment(os.environ), _builder(planned.drain_s))
         for engine in engines if planned.role == "single" else []:  # no other node can join it
             registry.check_installed(engine.info)
         served = Served(
@@ -179,13 +175,12 @@ def plan(arguments: argparse.Namespace) -> int:
 def _models(env: Mapping[str, str], drain_s: int) -> list[str]:
     """What the head would serve, a line for each model and for what its configuration came to mean; or why it could not."""
     from ray_serve_cai import config
-    from ray_serve_cai.node import manifest
     from ray_serve_cai.serving import app
 
-    contents = manifest.read()
+    build = _builder(drain_s)
     try:
         given = config.from_environment(env)
-        engines = app.engine_configs(given, default_engine=contents.engine, device=contents.device, drain_s=drain_s)
+        engines = build(given)
     except RayServeCaiError as error:
         return [f"error: {error}"]
     return [f"{engine.name}: {engine.layout()}" for engine in engines] + app.notes(given, engines)
@@ -243,11 +238,10 @@ def status(arguments: argparse.Namespace) -> int:
 def serve(arguments: argparse.Namespace) -> int:
     """Apply the configuration and watch; the launcher's head runs this as a child."""
     from ray_serve_cai import config, logs
-    from ray_serve_cai.node import command, discovery, machine, manifest
-    from ray_serve_cai.serving import app, controller
+    from ray_serve_cai.node import command, discovery, machine
+    from ray_serve_cai.serving import controller
 
     logs.set_up(_log_level(), "serve")
-    contents = manifest.read()
     given = config.load(arguments.config) if arguments.config else config.from_environment(os.environ)
     here = machine.inspect()
     planned = discovery.plan(os.environ, here)
@@ -261,12 +255,17 @@ def serve(arguments: argparse.Namespace) -> int:
         deployed_file=Path(os.environ.get("RSCAI_DEPLOYED_FILE") or _state_file().with_name("deployed.json")),
         alone=planned.role == "single",
     )
-
-    def build(wanted: config.Config) -> list[EngineConfig]:
-        return app.engine_configs(wanted, default_engine=contents.engine, device=contents.device, drain_s=planned.drain_s)
-
-    controller.run(given, build, settings)
+    controller.run(given, _builder(planned.drain_s), settings)
     return 0
+
+
+def _builder(drain_s: int) -> Callable[[Config], list[EngineConfig]]:
+    """What makes the engines of a configuration, with what this image has as defaults."""
+    from ray_serve_cai.node import manifest
+    from ray_serve_cai.serving import app
+
+    contents = manifest.read()
+    return lambda wanted: app.engine_configs(wanted, default_engine=contents.engine, device=contents.device, drain_s=drain_s)
 
 
 def _state_file() -> Path:

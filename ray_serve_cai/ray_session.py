@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ray_serve_cai import private_file
 from ray_serve_cai.engines.registry import get_registry
 from ray_serve_cai.errors import RayServeCaiError, UnavailableError, UsageError
 from ray_serve_cai.node import address as addresses
@@ -188,7 +189,7 @@ def ensure_token() -> Path:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
-            token.private_file(file, token.new())
+            private_file.write(file, token.new())
     except OSError as error:
         raise RayServeCaiError(f"{file} cannot be written ({error.strerror}); set HOME to a directory that is this user's.") from error
     return file

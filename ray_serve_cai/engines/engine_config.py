@@ -148,7 +148,7 @@ class EngineConfig(BaseModel):
 
     def heavy(self) -> EngineConfig:
         """Without what Serve changes in place: where two of these are equal, no replica has to start anew."""
-        return EngineConfig.model_validate(self.model_dump(exclude=LIGHT)).model_copy(update={"hf_token": self.hf_token})
+        return self.model_copy(update={name: EngineConfig.model_fields[name].default for name in LIGHT})
 
 
 def of_arguments(info: EngineInfo, arguments: Mapping[str, Any], *, ranks: int, use_cpu: bool, **more: Any) -> EngineConfig:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ray_serve_cai import sources, state
+from ray_serve_cai import private_file, sources, state
 from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, SessionChangedError, UnavailableError
 from ray_serve_cai.node import command, frontdoor, join, manifest, preflight, status, token
 from ray_serve_cai.node.discovery import NodePlan
@@ -274,7 +274,7 @@ class Supervisor:
 
     def _set_token(self, value: str) -> None:
         file = self._run_dir / "ray-token"
-        token.private_file(file, value)
+        private_file.write(file, value)
         self._status.token = value
         self._env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
 

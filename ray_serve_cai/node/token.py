@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from ray_serve_cai import private_file
 from ray_serve_cai.errors import TokenError, UsageError
 from ray_serve_cai.node.environment import Environment, text
 
@@ -51,21 +52,10 @@ def make(state_dir: Path) -> str:
     if kept:
         return kept
     token = new()
-    private_file(state_dir / FILE, token, mode=0o640)
+    private_file.write(state_dir / FILE, token, mode=0o640)
     return token
 
 
 def new() -> str:
     """A token that nobody can guess."""
     return secrets.token_hex(24)
-
-
-def private_file(path: Path, content: str, mode: int = 0o600) -> None:
-    """Write a file that nobody else could read at any moment."""
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, mode)
-        file.write(content)
-    os.replace(temporary, path)

@@ -8,17 +8,17 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from ray_serve_cai import private_file
 from ray_serve_cai.config import Config
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.errors import RayServeCaiError
-from ray_serve_cai.serving.mailbox import replace_file
 
 logger = logging.getLogger(__name__)
 
 
 def keep(path: Path, given: Config, deployed: Config) -> None:
     """Remember what was deployed on top of what the head was given."""
-    replace_file(path, json.dumps({"given": _digest(given), "config": deployed.model_dump(exclude_unset=True)}))
+    private_file.write(path, json.dumps({"given": _digest(given), "config": deployed.model_dump(exclude_unset=True)}))
 
 
 def current(path: Path, given: Config, build: Callable[[Config], list[EngineConfig]]) -> tuple[Config, list[EngineConfig]]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ray_serve_cai import private_file
 from ray_serve_cai.errors import ERRORS_BY_NAME, EngineError, RayServeCaiError, UnavailableError
 
 POLL_S = 0.25
@@ -48,14 +49,6 @@ class Answer:
         return ERRORS_BY_NAME.get(self.error_type, EngineError)(self.error)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file that only this user may read, in one step."""
-    temporary = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
-
-
 class Mailbox:
     """One request at a time, and an answer to each, in a directory of the head."""
 
@@ -70,7 +63,7 @@ class Mailbox:
             UnavailableError: another one has not been taken yet.
         """
         mine = self._request.with_suffix(f".{request.id}")
-        replace_file(mine, json.dumps(asdict(request)))
+        private_file.write(mine, json.dumps(asdict(request)))
         try:
             os.link(mine, self._request)  # unlike a rename, it replaces nothing
         except FileExistsError as error:
@@ -125,7 +118,7 @@ class Mailbox:
 
     def answer(self, answer: Answer) -> None:
         """Say what becomes of a request."""
-        replace_file(self._answer(answer.id), json.dumps(asdict(answer)))
+        private_file.write(self._answer(answer.id), json.dumps(asdict(answer)))
 
     def answer_to(self, request: Request) -> Answer | None:
         """The latest answer to this request."""

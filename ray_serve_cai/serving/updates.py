@@ -79,8 +79,8 @@ class Updates:
                 self._answer(request, applications)
             elif self._under_way:
                 self._follow(self._under_way, applications)
-        except Exception:
-            logger.exception("an update")
+        except Exception:  # a full disk, Ray's store out of reach: the next look tries again
+            logger.exception("an update could not be looked at; it is tried again")
 
     def _answer(self, request: Request, applications: Mapping[str, Any]) -> None:
         try:

@@ -254,6 +254,17 @@ class Ended(Exception):
     """In place of the end of the process."""
 
 
+@pytest.fixture
+def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process would end, `Ended` is raised."""
+
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(replica.logging, "shutdown", lambda: None)
+
+
 @pytest.mark.parametrize(
     ("started", "reason", "told"),
     [
@@ -262,14 +273,8 @@ class Ended(Exception):
         (True, EngineError("node 1: RuntimeError: no"), []),
     ],
 )
-def test_a_replica_that_lost_ranks_ends(
-    reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch, started: bool, reason: Exception, told: list[str]
-) -> None:
-    def end(code: int) -> None:
-        raise Ended(code)
-
-    monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr(replica.logging, "shutdown", lambda: None)
+@pytest.mark.usefixtures("no_end")
+def test_a_replica_that_lost_ranks_ends(reports: list[report.StartReport], started: bool, reason: Exception, told: list[str]) -> None:
     one = Replica.__new__(Replica)
     one._config, one._started = ALONE, started
     with pytest.raises(Ended):
@@ -307,14 +312,8 @@ async def test_a_gang_whose_port_was_taken_is_tried_again_and_reports_nothing(
     assert ("the port of its ranks was taken meanwhile; trying another" in caplog.text) is not told
 
 
-def test_a_further_node_that_finds_the_port_taken_reports_nothing(
-    reports: list[report.StartReport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def end(code: int) -> None:
-        raise Ended(code)
-
-    monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr(replica.logging, "shutdown", lambda: None)
+@pytest.mark.usefixtures("no_end")
+def test_a_further_node_that_finds_the_port_taken_reports_nothing(reports: list[report.StartReport]) -> None:
     one = Replica.__new__(Replica)
     one._config, one._started = CONFIG.model_copy(update={"nodes": 2}), False
     with pytest.raises(Ended):

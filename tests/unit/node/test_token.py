@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_serve_cai import private_file
 from ray_serve_cai.errors import TokenError, UsageError
 from ray_serve_cai.node import token
 
@@ -68,23 +69,5 @@ def test_a_token_that_cannot_be_read(tmp_path: Path, without_rights_after: None)
 @pytest.fixture
 def without_rights_after(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A token that was planted by root, with rights for nobody else, and then no rights for us."""
-    token.private_file(tmp_path / "token", "a1" * 24, mode=0)
+    private_file.write(tmp_path / "token", "a1" * 24, mode=0)
     request.getfixturevalue("without_rights")
-
-
-def test_a_private_file_replaces_what_was_left_over(tmp_path: Path) -> None:
-    file = tmp_path / "ray-token"
-    file.with_suffix(".new").write_text("half of")
-    file.with_suffix(".new").chmod(0o666)
-    file.write_text("old")
-    token.private_file(file, "new")
-    assert (file.read_text(), mode(file)) == ("new", 0o600)
-    assert [path.name for path in tmp_path.iterdir()] == ["ray-token"]
-
-
-def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "ray-token.new").symlink_to(tmp_path / "target")
-    (tmp_path / "ray-token").symlink_to(tmp_path / "target")
-    token.private_file(tmp_path / "ray-token", "secret")
-    assert not (tmp_path / "target").exists()
-    assert not (tmp_path / "ray-token").is_symlink()

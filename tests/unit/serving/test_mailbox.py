@@ -1,4 +1,3 @@
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -238,12 +237,3 @@ def test_both_sides_at_once(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> No
     assert [list(box.follow(request, 30))[-1].state for request in sent] == [DONE] * 20
     thread.join()
     assert served == sent
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    file = tmp_path / "x.json"
-    file.write_text("an older and longer text, that everybody may read")
-    mailbox.replace_file(file, json.dumps({"a": 1}))
-    assert json.loads(file.read_text()) == {"a": 1}
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [file]
