@@ -11,7 +11,7 @@ import httpx
 from pydantic import SecretStr
 from ray import serve
 
-from ray_serve_cai import labels
+from ray_serve_cai import labels, logs
 from ray_serve_cai.engines import gang, leftovers, middleware, report
 from ray_serve_cai.engines.base import ASGIApp
 from ray_serve_cai.engines.engine_config import DEPLOYMENT, EngineConfig, Limits
@@ -39,6 +39,7 @@ class Replica:
     """One replica: the engine, and its own HTTP application behind Serve's ingress."""
 
     async def __init__(self, config: dict[str, Any], hf_token: SecretStr | None = None) -> None:  # type: ignore[misc]  # Serve awaits it
+        logs.outlive_configuration(logger)
         self._config = EngineConfig.model_validate(config)
         self._started = False
         self._gate = Gate(self._config.limits)

@@ -103,6 +103,12 @@ def engine_processes(node: Node) -> list[str]:
     return sorted(line.split()[0] for line in node.exec("ps", "-eo", "pid=,args=").stdout.splitlines() if "ServeReplica" in line)
 
 
+def logged_refusals(node: Node) -> int:
+    """In Serve's log file of the replica, which its engine must not end (and keep the records instead)."""
+    found = node.exec("sh", "-c", "cat /tmp/ray/session_latest/logs/serve/replica_demo_*.log | grep -c ' 503 '", check=False)
+    return int(found.stdout or 0)
+
+
 def overloaded(node: Node, seconds: float) -> tuple[Seen, Seen, list[float]]:
     """What clients saw at capacity and at ten times that, and the memory meanwhile, a figure every ten seconds."""
 
@@ -149,6 +155,7 @@ def test_at_ten_times_its_capacity(node: Node) -> None:
     check(calm, full, 6, 10)  # on whatever machine; with an endless queue the last would wait for three minutes, 300 times longer
     assert node.api.is_ready()
     assert engine_processes(node) == before
+    assert logged_refusals(node) == len(full.refused)
 
 
 @pytest.mark.full
