@@ -46,7 +46,8 @@ HERE = Path(__file__).parent
 PAD, END, SYSTEM, USER, ASSISTANT = SPECIALS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 IGNORED = -100  # the target that cross_entropy leaves out
 
-# head_dim is 64, not 128 / 4: some GPU attention kernels know no 32.
+# head_dim is 64, not 128 / 4: some GPU attention kernels know no 32. The output matrix is the embedding, but stored once
+# more: SGLang splits no Llama with tied embeddings into pipeline stages, and the demo is to show every layout.
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -63,7 +64,7 @@ CONFIG: dict[str, Any] = {
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
-    "tie_word_embeddings": True,
+    "tie_word_embeddings": False,
     "bos_token_id": None,
     "eos_token_id": SPECIALS.index(END),
     "pad_token_id": SPECIALS.index(PAD),
@@ -191,7 +192,7 @@ def train_model(views: Views, steps: int) -> Any:
     torch.manual_seed(SEED)
     dice = random.Random(SEED)
     auto: Any = AutoModelForCausalLM  # from_config has no types
-    model = auto.from_config(LlamaConfig(**CONFIG), attn_implementation="eager", dtype=torch.float32).train()
+    model = auto.from_config(LlamaConfig(**CONFIG | {"tie_word_embeddings": True}), attn_implementation="eager", dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARM_UP, max(1 - step / steps, 0.02)))
     started = time.monotonic()
@@ -228,11 +229,8 @@ def write(model: Any, tokenizer: Tokenizer, directory: Path) -> None:
     ):
         (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     tokenizer.save(str(directory / "tokenizer.json"))
-    weights = {
-        name: tensor.to(torch.bfloat16).contiguous()
-        for name, tensor in model.state_dict().items()
-        if name != "lm_head.weight"  # tied to the embeddings
-    }
+    weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
+    weights["lm_head.weight"] = weights["lm_head.weight"].clone()  # safetensors stores no tensor twice
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     (directory / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
 

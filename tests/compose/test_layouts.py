@@ -31,13 +31,12 @@ class Layout:
     model: dict[str, Any]
     ranks: dict[str, list[int]]
     workers: int = 0
-    untied: frozenset[str] = frozenset()
 
 
 LAYOUTS = {
     "one rank": Layout({}, {IMAGE: [], SGLANG: [1]}),  # vLLM's only rank runs in its engine core
     "two tensor ranks in a node": Layout({TP: 2}, {IMAGE: [2], SGLANG: [2]}),
-    "two stages over two nodes": Layout({PP: 2, "nodes_per_replica": 2}, {IMAGE: [1, 1], SGLANG: [1, 1]}, 1, frozenset({SGLANG})),
+    "two stages over two nodes": Layout({PP: 2, "nodes_per_replica": 2}, {IMAGE: [1, 1], SGLANG: [1, 1]}, 1),
     "two replicas of one rank": Layout({"replicas": 2}, {IMAGE: [], SGLANG: [2]}),
 }
 
@@ -52,23 +51,6 @@ def answered(cluster: Cluster) -> Counter[str]:
     """Replica -> requests that it answered with 200, from the access log that it wrote; what warmed it up is not in there."""
     logged = run("docker", "exec", cluster.ids("head")[0], "sh", "-c", "cat /tmp/ray/session_latest/logs/worker-*").stdout
     return Counter(re.findall(r"demo_engine (\w+) \S+ -- POST \S+ 200 ", logged))
-
-
-def untied(folder: Path) -> Path:
-    """The demo model with its output matrix stored once more, as models have it that do not tie it to the embedding."""
-    made = Path(shutil.copytree(DEMO, folder / "untied"))
-    config = json.loads((made / "config.json").read_text())
-    (made / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
-    stored = (made / "model.safetensors").read_bytes()
-    start = 8 + int.from_bytes(stored[:8], "little")  # a length, a JSON header, and the tensors one after the other
-    header, tensors = json.loads(stored[8:start]), stored[start:]
-    embedding = header["model.embed_tokens.weight"]
-    first, last = embedding["data_offsets"]
-    header["lm_head.weight"] = embedding | {"data_offsets": [len(tensors), len(tensors) + last - first]}
-    written = json.dumps(header).encode()
-    (made / "model.safetensors").write_bytes(len(written).to_bytes(8, "little") + written + tensors + tensors[first:last])
-    folder.chmod(0o755)
-    return made
 
 
 def configured(folder: Path, model: dict[str, Any]) -> str:
@@ -93,11 +75,7 @@ def layout(request: pytest.FixtureRequest) -> str:
 def cluster(image: str, layout: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     wanted, folder = LAYOUTS[layout], tmp_path_factory.mktemp("layout")
     model: dict[str, Any] = wanted.model | {"engine_args": LENGTHS[image]}
-    variables = {"IMAGE": image}
-    if image in wanted.untied:
-        model["source"] = "/models/untied"
-        variables["MODEL_MOUNT"] = str(untied(folder).parent)
-    with Cluster(wanted.workers, "compose/config.yaml", CONFIG=configured(folder, model), **variables) as started:
+    with Cluster(wanted.workers, "compose/config.yaml", CONFIG=configured(folder, model), IMAGE=image) as started:
         started.api.wait_ready()
         yield started
 
@@ -123,8 +101,11 @@ def whole(counts: Counter[str], total: int) -> Counter[str]:
 
 def test_stages_of_a_tied_model_are_refused_at_once(tmp_path: Path) -> None:
     """SGLang would fail after loading it: AttributeError: 'PPMissingLayer' object has no attribute 'quant_method' (models/llama.py)."""
-    model = {PP: 2, "nodes_per_replica": 2, "engine_args": LENGTHS[SGLANG]}
-    volumes = [(configured(tmp_path, model), "/config.yaml", "ro")]
+    tied = Path(shutil.copytree(DEMO, tmp_path / "tied"))
+    (tied / "config.json").write_text(json.dumps(json.loads((tied / "config.json").read_text()) | {"tie_word_embeddings": True}))
+    tmp_path.chmod(0o755)
+    model = {"source": "/models/tied", PP: 2, "nodes_per_replica": 2, "engine_args": LENGTHS[SGLANG]}
+    volumes = [(configured(tmp_path, model), "/config.yaml", "ro"), (str(tied), "/models/tied", "ro")]
     with Node(SGLANG, env={"RSCAI_CONFIG": "/config.yaml"}, volumes=volumes) as node:
         assert node.wait_exit(60) == 78
         said = "models[demo]: pipeline_parallel_size: 2 stages of a Llama with tied embeddings are beyond SGLang, which"
