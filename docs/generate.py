@@ -25,6 +25,7 @@ from ray_serve_cai.config import AutoscalingConfig, ClusterConfig, Config, Dashb
 from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
 from ray_serve_cai.engines.user_config import UserConfig
 from ray_serve_cai.node import address, discovery, supervisor
+from ray_serve_cai.node.contracts import CONTRACTS
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.ports import Ports
 
@@ -46,7 +47,10 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
             "With role `auto`, the node that has this address is the head and every other one is a worker.",
         ),
         "RSCAI_NODE_IP": ("the address of the route to the head", "IP address under which other nodes reach this one."),
-        "RSCAI_MIN_NODES": (f"`{DEFAULTS.min_nodes}`", "The head deploys the models once this many nodes are alive, the head counted."),
+        "RSCAI_MIN_NODES": (
+            f"the nodes of the scheduler's group, else `{DEFAULTS.min_nodes}`",
+            "The head deploys the models once this many nodes are alive, the head counted.",
+        ),
         "RSCAI_TOKEN": (
             "made by the head",
             "The cluster token, equal on all nodes: at least 16 letters and digits, for example from `openssl rand -hex 24`.",
@@ -99,9 +103,8 @@ FOREIGN = {
     "HF_ENDPOINT": f"Another hub than {sources.HUB}.",
     "HF_HUB_OFFLINE": "`1`: never ask the hub; only the cache counts.",
     "VLLM_CPU_KVCACHE_SPACE": "GiB for vLLM's KV cache on CPUs; the CPU image sets 1.",
-    "MODE": "`head` or `worker`, where `RSCAI_ROLE` is not set.",
     "RAY_HEAD_ADDRESS": "As `RSCAI_HEAD_ADDRESS`, where that is not set.",
-    "RAY_NODE_IP": "As `RSCAI_NODE_IP`, where that is not set.",
+    "RAY_NODE_IP": "As `RSCAI_NODE_IP`, where that is not set; then `VLLM_HOST_IP`, then `CDSW_IP_ADDRESS`.",
 }
 
 HOST = {
@@ -261,6 +264,12 @@ def exit_codes() -> str:
     return table(("Exit code", "Meaning"), ((f"{code}", " ".join(meanings[code])) for code in sorted(meanings)))
 
 
+def contract_table() -> str:
+    """How schedulers say a container's place, in the order of precedence."""
+    rows = ((one.name, ", ".join(f"`{name}`" for name in one.variables), one.meaning) for one in CONTRACTS)
+    return table(("Contract", "Variables", "How they decide"), rows)
+
+
 REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
 PROTOCOLS = (engines.ConfigBuilderProtocol, engines.LLMEngineProtocol, engines.DeploymentFactoryProtocol)
 
@@ -341,6 +350,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster_resources": lambda: keys(ResourcesConfig),
     "variables": variables,
     "foreign": foreign,
+    "contracts": contract_table,
     "host": host,
     "ports": ports,
     "exit_codes": exit_codes,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import time
@@ -137,6 +138,10 @@ def node(arguments: argparse.Namespace) -> int:
     logs.set_up(_log_level(), "node")
     here = machine.inspect()
     planned = discovery.plan(os.environ, here)
+    if planned.role == "idle":
+        said = ", ".join(f"{name} is {value}" for name, value in planned.variables.items())
+        logging.info("%s: the first process of this machine runs the node; this one has nothing to do", said)
+        return 0
     served = None
     if planned.role != "worker":
         kept = directories(os.environ)[1] / DEPLOYED
@@ -153,9 +158,9 @@ def node(arguments: argparse.Namespace) -> int:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Print the plan."""
-    from ray_serve_cai.node import command, discovery, machine
+    from ray_serve_cai.node import command, discovery, env_file, machine
 
-    env = _env_file(arguments.env_file) if arguments.env_file else os.environ
+    env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else os.environ
     planned = discovery.plan(env, machine.inspect())
     line = command.ray_start(planned, _installed_engines(), planned.node_ip)
     document = json.loads(discovery.as_json(planned, line)) | (
@@ -339,26 +344,6 @@ def _log_level() -> str:
     from ray_serve_cai.node.environment import choice
 
     return choice(os.environ, "RSCAI_LOG_LEVEL", ("debug", "info", "warning", "error"), "info")
-
-
-def _env_file(path: Path) -> Mapping[str, str]:
-    """Docker's format: NAME=value lines, values literal; NAME alone takes the value from this environment."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--env-file {path} cannot be read: {error}.") from error
-    env: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not name.strip() or " " in name.strip():
-            raise UsageError(f"--env-file {path}, line {number}: {line!r} is no NAME=value.")
-        if equals:
-            env[name.strip()] = value
-        elif name.strip() in os.environ:
-            env[name.strip()] = os.environ[name.strip()]
-    return env
 
 
 if __name__ == "__main__":

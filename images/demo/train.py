@@ -192,7 +192,8 @@ def train_model(views: Views, steps: int) -> Any:
     torch.manual_seed(SEED)
     dice = random.Random(SEED)
     auto: Any = AutoModelForCausalLM  # from_config has no types
-    model = auto.from_config(LlamaConfig(**CONFIG | {"tie_word_embeddings": True}), attn_implementation="eager", dtype=torch.float32).train()
+    config = LlamaConfig(**CONFIG | {"tie_word_embeddings": True})
+    model = auto.from_config(config, attn_implementation="eager", dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARM_UP, max(1 - step / steps, 0.02)))
     started = time.monotonic()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ray_serve_cai import labels
 from ray_serve_cai.node.address import Address
-from ray_serve_cai.node.discovery import NodePlan, Role
+from ray_serve_cai.node.contracts import Role
+from ray_serve_cai.node.discovery import NodePlan
 
 UNKNOWN_IP = "<address of the route to the head>"
 

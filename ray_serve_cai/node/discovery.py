@@ -1,41 +1,27 @@
-"""Environment -> NodePlan: which role this container has, and where its head is. Pure: sends nothing, starts nothing.
+"""Environment -> NodePlan: which role this container has, where its head is, and all that follows. Pure: sends nothing, starts nothing.
 
-``RULES`` is the table of contracts, tried in order; the first that recognises the environment decides, and the
-plan names it and the variables it read. A further contract is one more function and one more row. The values that follow from
-the role are derived here too, so that all that can be wrong with an environment is said by one module.
+The first row of ``contracts.CONTRACTS`` that recognises the environment decides; the plan names it and the variables it read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from ray_serve_cai import engine_ports
 from ray_serve_cai.errors import UsageError
-from ray_serve_cai.node import address
+from ray_serve_cai.node import contracts
 from ray_serve_cai.node.address import Address, literal_ip
-from ray_serve_cai.node.environment import Environment, choice, integer, text
+from ray_serve_cai.node.contracts import CONTRACTS, MOST_NODES, Decision, Role
+from ray_serve_cai.node.environment import Environment, integer, text
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.ports import Ports
-
-Role = Literal["head", "worker", "single"]
 
 _GIB = 1 << 30
 _OBJECT_STORE_FLOOR = 80 << 20
 """Ray refuses an object store under 75 MiB (ray/_private/ray_constants.py, OBJECT_STORE_MINIMUM_MEMORY_BYTES)."""
 _OBJECT_STORE_CEILING = 512 << 20
 """Serving moves no tensors through the object store; the rest of /dev/shm belongs to the engine."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a rule found: the role, the head's address where one was given, and the variables it read."""
-
-    role: Role
-    head: Address | None
-    variables: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -69,53 +55,6 @@ class NodePlan:
     host: str
 
 
-Rule = Callable[[Environment, Machine], Decision | None]
-
-
-def explicit(env: Environment, machine: Machine) -> Decision | None:
-    """RSCAI_ROLE, or MODE as older images had it, says the role outright."""
-    role = choice(env, "RSCAI_ROLE", ("head", "worker", "single", "auto"), "auto")
-    variable = "RSCAI_ROLE"
-    if role == "auto":
-        mode = (text(env, "MODE") or "").lower()
-        if mode not in ("head", "worker"):
-            return None
-        role, variable = mode, "MODE"
-    read = {variable: role}
-    given = _head_address(env)
-    if given is None:
-        if role == "worker":
-            raise UsageError(f"{variable} is worker but no head is named; set RSCAI_HEAD_ADDRESS to the head's host or host:port.")
-        return Decision(role, None, read)  # type: ignore[arg-type]  # narrowed by the two lists above
-    name, head = given
-    if role == "single":
-        return Decision("single", None, read)
-    return Decision(role, head, read | {name: str(head)})  # type: ignore[arg-type]
-
-
-def address_is_mine(env: Environment, machine: Machine) -> Decision | None:
-    """A head address is given and nothing else: whoever has that address is the head."""
-    given = _head_address(env)
-    if given is None:
-        return None
-    name, head = given
-    own = _node_ip(env)
-    mine = machine.is_me(head.host) or own == head.host
-    return Decision("head" if mine else "worker", head, {name: str(head)})
-
-
-def nothing(env: Environment, machine: Machine) -> Decision | None:
-    """Nothing is said: one node, head and worker in one."""
-    return Decision("single", None, {})
-
-
-RULES: tuple[tuple[str, Rule], ...] = (
-    ("explicit", explicit),
-    ("address is mine", address_is_mine),
-    ("nothing", nothing),
-)
-
-
 def plan(env: Environment, machine: Machine) -> NodePlan:
     """Decide the role and everything that follows from it.
 
@@ -132,7 +71,7 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
         variables=decision.variables,
         resources=_resources(env, machine),
         ports=ports,
-        min_nodes=integer(env, "RSCAI_MIN_NODES", low=1, high=100_000) or 1,
+        min_nodes=integer(env, "RSCAI_MIN_NODES", low=1, high=MOST_NODES) or decision.nodes or 1,
         join_timeout_s=integer(env, "RSCAI_JOIN_TIMEOUT_S", low=1, high=86_400) or 300,
         drain_s=_drain(env),
         host=_host(env),
@@ -140,34 +79,44 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
 
 
 def _decide(env: Environment, machine: Machine) -> tuple[str, Decision]:
-    for name, rule in RULES:
-        decision = rule(env, machine)
-        if decision is not None:
-            return name, decision
-    raise AssertionError("the last rule always decides")
+    """The contract that decides, and what it found; RSCAI_ROLE ends the search, and of the rest all must agree."""
+    found: list[tuple[str, Decision]] = []
+    for contract in CONTRACTS:
+        if found and contract.decide in (contracts.address_is_mine, contracts.nothing):
+            break
+        decision = contract.decide(env, machine)
+        if decision is None:
+            continue
+        found.append((contract.name, decision))
+        if "RSCAI_ROLE" in decision.variables:
+            break
+    idle = next((one for one in found if one[1].role == "idle"), None)
+    if idle:
+        return idle
+    wrong = contracts.conflict(found)
+    if wrong:
+        raise UsageError(f"{wrong}; set RSCAI_ROLE to head or worker.")
+    name, decision = found[0]
+    if len(found) > 1:  # one contract may know what another does not say
+        nodes = next((one.nodes for _, one in found if one.nodes), None)
+        knows = next((one for _, one in found if one.head), decision)
+        decision = replace(decision, nodes=nodes, head=knows.head, variables=knows.variables | decision.variables)
+    return name, _with_head(decision, contracts.head_address(env))
 
 
-def _head_address(env: Environment) -> tuple[str, Address] | None:
-    for name in ("RSCAI_HEAD_ADDRESS", "RAY_HEAD_ADDRESS"):
-        value = text(env, name)
-        if value is not None:
-            return name, address.parse(name, value)
-    return None
-
-
-def _node_ip(env: Environment) -> str | None:
-    for name in ("RSCAI_NODE_IP", "RAY_NODE_IP"):
-        value = text(env, name)
-        if value is not None:
-            ip = literal_ip(value.strip("[]"))
-            if ip is None:
-                raise UsageError(f"{name} is {value!r}; use an IP address of this node, for example 10.0.0.5.")
-            return ip
-    return None
+def _with_head(decision: Decision, given: tuple[str, Address] | None) -> Decision:
+    """With the address that somebody set for us, which precedes the scheduler's."""
+    if decision.role == "single":
+        return decision
+    if given:
+        return replace(decision, head=given[1], variables=decision.variables | {given[0]: str(given[1])})
+    if decision.role == "worker" and decision.head is None:
+        raise UsageError(f"this is a {decision.said()}, but no head is named; set RSCAI_HEAD_ADDRESS to the head's host or host:port.")
+    return decision
 
 
 def _own_ip(env: Environment, decision: Decision, machine: Machine) -> str | None:
-    given = _node_ip(env)
+    given = contracts.node_ip(env)
     if given is not None:
         return given
     if decision.role != "worker":
@@ -189,7 +138,7 @@ def _ports(env: Environment, decision: Decision) -> Ports:
     first, last = engine_ports.parse(env)
     seen = dict.fromkeys(range(first, last + 1), "the ranks of replicas")
     seen |= dict.fromkeys(range(plan.workers_first, plan.workers_last + 1), "Ray's workers")
-    for name, port in plan.single().items():
+    for name, port in plan.listening(decision.role).items():
         if port in seen:
             raise UsageError(
                 f"port {port} is wanted for {seen[port]} and for {name}; "
@@ -218,9 +167,10 @@ def _resources(env: Environment, machine: Machine) -> Resources:
     small = shm < 2 * _OBJECT_STORE_FLOOR
     if object_store is None:
         object_store = _OBJECT_STORE_FLOOR if small else min(shm // 2, _OBJECT_STORE_CEILING)
-    cpus = integer(env, "RSCAI_NUM_CPUS", low=0, high=100_000)
-    gpus = integer(env, "RSCAI_NUM_GPUS", low=0, high=1024)
-    memory = integer(env, "RSCAI_MEMORY_BYTES", low=1 << 20, high=1 << 60)
+    given = contracts.kuberay_resources(env)
+    cpus = given.get("num-cpus") if (own := integer(env, "RSCAI_NUM_CPUS", low=0, high=100_000)) is None else own
+    gpus = given.get("num-gpus") if (own := integer(env, "RSCAI_NUM_GPUS", low=0, high=1024)) is None else own
+    memory = integer(env, "RSCAI_MEMORY_BYTES", low=1 << 20, high=1 << 60) or given.get("memory")
     return Resources(
         cpus=machine.cpus if cpus is None else cpus,
         gpus=machine.gpus if gpus is None else gpus,

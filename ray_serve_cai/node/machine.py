@@ -14,6 +14,9 @@ import psutil
 from ray_serve_cai import cgroup
 from ray_serve_cai.node.address import literal_ip
 
+SAGEMAKER = "/opt/ml/input/config/resourceconfig.json"
+"""Where SageMaker tells a training container the hosts of its job."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -27,6 +30,7 @@ class Machine:
         shm_bytes: size of /dev/shm.
         gpus: NVIDIA devices visible in the container.
         source_ip: the local IP from which a packet to an IP literal would leave; None without a route.
+        sagemaker: what stands in the file `SAGEMAKER`; empty where there is none.
     """
 
     addresses: frozenset[str]
@@ -36,6 +40,7 @@ class Machine:
     shm_bytes: int
     gpus: int
     source_ip: Callable[[str], str | None]
+    sagemaker: str = ""
 
     def is_me(self, host: str) -> bool:
         """Whether a host name or IP literal is this machine's own."""
@@ -64,6 +69,7 @@ def inspect(root: Path = Path("/")) -> Machine:
         shm_bytes=shm.f_frsize * shm.f_blocks if shm else 0,
         gpus=len([entry for entry in (root / "dev").iterdir() if re.fullmatch(r"nvidia\d+", entry.name)]),
         source_ip=source_ip,
+        sagemaker=_read(root / SAGEMAKER.lstrip("/")),
     )
 
 
@@ -80,12 +86,15 @@ def source_ip(destination: str) -> str | None:
 
 def _names(root: Path, addresses: frozenset[str]) -> frozenset[str]:
     names = {"localhost", socket.gethostname().lower()}
-    try:
-        lines = (root / "etc/hosts").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
+    for line in _read(root / "etc/hosts").splitlines():
         ip, *aliases = line.partition("#")[0].split() or [""]
         if literal_ip(ip) in addresses:
             names.update(alias.lower() for alias in aliases)
     return frozenset(names)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""

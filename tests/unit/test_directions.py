@@ -23,7 +23,7 @@ LAYERS = {
     "private_file": set(),
     "config": {"errors"},
     "sources": {"errors"},
-    "engines": {"config", "errors", "cgroup", "labels", "engine_ports"},
+    "engines": {"config", "errors", "cgroup", "labels", "engine_ports", "logs"},
     "serving": {"engines", "config", "errors", "labels", "private_file", "sources", "state"},
     "node": {"errors", "engine_ports", "labels", "private_file", "sources", "state", "cgroup"},
     "ray_session": {"node", "engines", "errors", "private_file"},

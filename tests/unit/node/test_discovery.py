@@ -69,8 +69,8 @@ def test_roles(
     ("env", "parts"),
     [
         ({"RSCAI_ROLE": "wrkr"}, ["RSCAI_ROLE is 'wrkr'", "use head, worker, single or auto"]),
-        ({"RSCAI_ROLE": "worker"}, ["RSCAI_ROLE is worker but no head is named", "set RSCAI_HEAD_ADDRESS"]),
-        ({"MODE": "worker"}, ["MODE is worker but no head is named", "set RSCAI_HEAD_ADDRESS"]),
+        ({"RSCAI_ROLE": "worker"}, ["a worker (RSCAI_ROLE=worker), but no head is named", "set RSCAI_HEAD_ADDRESS"]),
+        ({"MODE": "worker"}, ["a worker (MODE=worker), but no head is named", "set RSCAI_HEAD_ADDRESS"]),
         ({"RSCAI_HEAD_ADDRESS": "head/x"}, ["RSCAI_HEAD_ADDRESS is 'head/x'", "use host or host:port"]),
         ({"RAY_HEAD_ADDRESS": "head:0"}, ["RAY_HEAD_ADDRESS", "'0' is no port"]),
         ({"RSCAI_NODE_IP": "box"}, ["RSCAI_NODE_IP is 'box'", "use an IP address", "10.0.0.5"]),
@@ -167,13 +167,6 @@ def test_as_json(make_plan: Plan) -> None:
     assert shown["resources"]["plasma_directory"] == "/dev/shm"
     assert shown["listen"] == "0.0.0.0:8000"
     assert json.loads(discovery.as_json(make_plan(), []))["head_address"] is None
-
-
-def test_rules_have_names_of_their_own() -> None:
-    names = [name for name, _ in discovery.RULES]
-    assert len(set(names)) == len(names)
-    assert names[0] == "explicit"
-    assert names[-1] == "nothing"
 
 
 VARIABLES = [
