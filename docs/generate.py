@@ -51,10 +51,12 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
             f"the nodes of the scheduler's group, else `{DEFAULTS.min_nodes}`",
             "The head deploys the models once this many nodes are alive, the head counted.",
         ),
+        "RSCAI_MIN_GPUS": ("`0`", "As `RSCAI_MIN_NODES`: the GPUs of all living nodes together."),
         "RSCAI_TOKEN": (
             "made by the head",
             "The cluster token, equal on all nodes: at least 16 letters and digits, for example from `openssl rand -hex 24`.",
         ),
+        "RSCAI_TOKEN_FILE": ("none", "Path of a file that holds the token, instead of `RSCAI_TOKEN`."),
         "RSCAI_STATE_DIR": (
             f"`{supervisor.STATE_DIR}`",
             f"Directory of the token file, shared by nodes on one machine as a volume. If it is not writable: `{supervisor.RUN_DIR}`.",
@@ -98,6 +100,8 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
 
 FOREIGN = {
     "HF_TOKEN": "Token for gated models on the Hugging Face hub.",
+    "VLLM_API_KEY": "The key that vLLM asks of clients.",
+    "HF_TOKEN_FILE, VLLM_API_KEY_FILE": "Path of a file that holds the secret, instead of the variable itself.",
     "HF_HOME": "Directory of the hub's cache; the images set it to a directory in the state volume.",
     "HF_HUB_CACHE": "Directory of the hub's snapshots, where it is not under `HF_HOME`.",
     "HF_ENDPOINT": f"Another hub than {sources.HUB}.",

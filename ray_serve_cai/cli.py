@@ -70,8 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    command(
+    made = command(
         "node", node, "Run this container's part of the cluster; its role comes from the environment.", "RSCAI_ROLE=head ray-serve-cai node"
+    )
+    made.add_argument(
+        "--once", action="store_true", help="leave when the head refuses this node (default: say so, and try again every minute)"
     )
     made = command("plan", plan, "Show what `node` would do, and start nothing.", "ray-serve-cai plan --json --env-file worker.env")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
@@ -130,30 +133,31 @@ def node(arguments: argparse.Namespace) -> int:
 
     from ray_serve_cai import config, logs
     from ray_serve_cai.engines import registry
-    from ray_serve_cai.node import discovery, machine
+    from ray_serve_cai.node import discovery, machine, secret_files
     from ray_serve_cai.node.supervisor import DEPLOYED, Served, Supervisor, directories
     from ray_serve_cai.serving import deployed
     from ray_serve_cai.state import ModelState
 
     logs.set_up(_log_level(), "node")
-    here = machine.inspect()
-    planned = discovery.plan(os.environ, here)
+    here, env = machine.inspect(), secret_files.read(os.environ)
+    planned = discovery.plan(env, here)
     if planned.role == "idle":
         said = ", ".join(f"{name} is {value}" for name, value in planned.variables.items())
         logging.info("%s: the first process of this machine runs the node; this one has nothing to do", said)
         return 0
     served = None
     if planned.role != "worker":
-        kept = directories(os.environ)[1] / DEPLOYED
-        given, engines = deployed.current(kept, config.from_environment(os.environ), _builder(planned.drain_s))
+        kept = directories(env)[1] / DEPLOYED
+        given, engines = deployed.current(kept, config.from_environment(env), _builder(planned.drain_s))
         for engine in engines if planned.role == "single" else []:  # no other node can join it
             registry.check_installed(engine.info)
         served = Served(
             models=tuple(ModelState(engine.name, engine.engine) for engine in engines),
             sources=tuple(model.source for model, engine in zip(given.models, engines, strict=True) if engine.info.weights),
             max_body_mb=given.server.max_body_mb,
+            spanning=tuple({engine.engine for engine in engines if engine.nodes > 1}),
         )
-    return asyncio.run(Supervisor(planned, served, here, os.environ, _installed_engines()).run())
+    return asyncio.run(Supervisor(planned, served, here, env, _installed_engines(), once=arguments.once).run())
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -221,8 +225,8 @@ def status(arguments: argparse.Namespace) -> int:
             code, line = 0, str(error)
         if not arguments.wait or code == 200:
             break
-        if line.startswith("failed: "):
-            raise EngineError(line.removeprefix("failed: "))
+        if line.startswith(("failed: ", "refused: ")):
+            raise EngineError(line.partition(": ")[2])
         if line != said:
             said = line
             print(line, flush=True)
@@ -259,6 +263,7 @@ def serve(arguments: argparse.Namespace) -> int:
         state_file=_state_file(),
         deployed_file=Path(os.environ.get("RSCAI_DEPLOYED_FILE") or _state_file().with_name("deployed.json")),
         alone=planned.role == "single",
+        min_gpus=planned.min_gpus,
     )
     controller.run(given, _builder(planned.drain_s), settings)
     return 0

@@ -9,7 +9,8 @@
     ├── SessionChangedError     75  EX_TEMPFAIL: the head is another one than the one that was joined
     ├── TokenError              77  EX_NOPERM: a cluster token is missing or wrong
     └── ConfigError             78  EX_CONFIG: a configuration file, an engine name or argument
-        └── VersionMismatchError    78  this node and the head differ in something that must be equal
+        ├── VersionMismatchError    78  this node and the head differ in something that must be equal
+        └── AddressTakenError       78  another node of the cluster has this node's address
 
 The codes are those of sysexits.h.
 """
@@ -83,6 +84,10 @@ class VersionMismatchError(ConfigError):
     """Two nodes differ in a version that must be equal across the cluster."""
 
 
+class AddressTakenError(ConfigError):
+    """Another node of the cluster has the address under which this one would be known."""
+
+
 ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
     cls.__name__: cls
     for cls in (
@@ -96,6 +101,7 @@ ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
         TokenError,
         ConfigError,
         VersionMismatchError,
+        AddressTakenError,
     )
 }
 """For errors that travel between processes as a name and a message."""

@@ -50,6 +50,7 @@ class NodePlan:
     resources: Resources
     ports: Ports
     min_nodes: int
+    min_gpus: int
     join_timeout_s: int
     drain_s: int
     host: str
@@ -72,6 +73,7 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
         resources=_resources(env, machine),
         ports=ports,
         min_nodes=integer(env, "RSCAI_MIN_NODES", low=1, high=MOST_NODES) or decision.nodes or 1,
+        min_gpus=integer(env, "RSCAI_MIN_GPUS", low=0, high=MOST_NODES) or 0,
         join_timeout_s=integer(env, "RSCAI_JOIN_TIMEOUT_S", low=1, high=86_400) or 300,
         drain_s=_drain(env),
         host=_host(env),
@@ -199,6 +201,7 @@ def as_json(plan: NodePlan, command: list[str]) -> str:
             },
             "ports": plan.ports.as_dict(),
             "min_nodes": plan.min_nodes,
+            "min_gpus": plan.min_gpus,
             "join_timeout_s": plan.join_timeout_s,
             "drain_s": plan.drain_s,
             "listen": str(Address(plan.host, plan.ports.front_door)),

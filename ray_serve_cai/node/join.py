@@ -6,13 +6,13 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from ray_serve_cai.errors import TokenError, UnavailableError, VersionMismatchError
+from ray_serve_cai.errors import AddressTakenError, TokenError, UnavailableError, VersionMismatchError
 from ray_serve_cai.node.address import Address, literal_ip
 from ray_serve_cai.node.manifest import Manifest
 
@@ -22,16 +22,26 @@ POLL_S = 1.0
 PROGRESS_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
 REFUSED = 401
+GONE_S = 30.0
+"""How long the cluster may take to notice that the node which had this address before has ended."""
+REFUSALS = (TokenError, VersionMismatchError, AddressTakenError)
+"""What only a person can put right; the head, or this node, must be given something else."""
 
 
 @dataclass(frozen=True)
 class Roll:
-    """What the head says of its cluster. ``nodes`` are dictionaries of `ray_serve_cai.state.NodeState`."""
+    """What the head says of its cluster; a head of another build may say more, or less.
+
+    Attributes:
+        nodes: dictionaries of `ray_serve_cai.state.NodeState`.
+        spanning: engines of which a replica has ranks on several nodes.
+    """
 
     session: str
     manifest: dict[str, Any]
     stopping: bool
     nodes: list[dict[str, Any]]
+    spanning: list[str]
 
     def node(self, ip: str) -> dict[str, Any] | None:
         """The living node with this address."""
@@ -57,9 +67,13 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
                     f"the head at {head} refused this node's token; give all nodes the same RSCAI_TOKEN, or the same state volume."
                 )
             answer.raise_for_status()
-            return Roll(**await answer.json())
-    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError) as error:
+            told = await answer.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise UnavailableError(f"{url}: {str(error) or type(error).__name__}") from error
+    try:
+        return Roll(told["session"], told["manifest"], told["stopping"], told["nodes"], told.get("spanning", []))
+    except (TypeError, KeyError) as error:
+        raise UnavailableError(f"{url}: {str(told)[:80]} is no roll of a cluster; is another program listening there?") from error
 
 
 async def wait_for_head(
@@ -96,20 +110,45 @@ async def wait_for_head(
         await asyncio.sleep(min(POLL_S, max(timeout_s - (now - start), 0.05)))
 
 
-def compare(mine: Manifest, head: dict[str, Any]) -> None:
-    """Refuse to join a head that differs in what must be equal; another build with the same engine only warns.
+def compare(mine: Manifest, head: dict[str, Any], spanning: Sequence[str]) -> None:
+    """Refuse to join a head that differs in what must be equal; another build only warns, so that an update can go node by node.
 
     Raises:
         VersionMismatchError: naming both sides and the fix.
     """
     own = mine.as_dict()
-    for key in ("protocol", "ray", "python"):
+    keys = ["protocol", "ray", "python"]
+    same = own["engine"] == head.get("engine")
+    if same and mine.engine in spanning:  # the ranks of one replica speak the engine's own protocol
+        keys.append("engine_version")
+    for key in keys:
         if own[key] != head.get(key):
             raise VersionMismatchError(
                 f"this node has {key} {own[key]} and the head has {head.get(key)}; start both from images of the same release."
             )
-    if own["build_id"] != head.get("build_id") and own["engine"] == head.get("engine"):
+    if same and own["build_id"] != head.get("build_id"):
         logger.warning("this node is build %s and the head is build %s", own["build_id"], head.get("build_id"))
+
+
+async def check_address(node_ip: str, roll: Roll, look: Callable[[], Awaitable[Roll]]) -> None:
+    """Wait until no living node has this address: this node's former life, which the cluster takes a moment to see ended.
+
+    Args:
+        look: asks the head again.
+
+    Raises:
+        AddressTakenError: it is another node's.
+        UnavailableError: the head does not answer any more.
+    """
+    deadline = time.monotonic() + GONE_S
+    while roll.node(node_ip) is not None:
+        if time.monotonic() > deadline:
+            raise AddressTakenError(
+                f"this node's address is {node_ip}, and the cluster has a living node with that address; give each node its own: "
+                "host networking, one network for all containers, or RSCAI_NODE_IP."
+            )
+        await asyncio.sleep(POLL_S)
+        roll = await look()
 
 
 async def own_ip(head: Address, source_ip: Callable[[str], str | None]) -> str:

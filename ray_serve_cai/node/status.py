@@ -20,7 +20,8 @@ class NodeStatus:
     """What the launcher knows of its own node; changed by the supervisor, read by the server.
 
     ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head,
-    ``open_doors`` are the models, by number, of which the front door was told last that requests can go to them.
+    ``open_doors`` are the models, by number, of which the front door was told last that requests can go to them, ``refused`` is why a
+    worker may not join, ``spanning`` are the engines of which the head serves replicas that span nodes.
     """
 
     role: str
@@ -31,6 +32,8 @@ class NodeStatus:
     joined: bool = False
     stopping: bool = False
     detail: str = ""
+    refused: str = ""
+    spanning: tuple[str, ...] = ()
     open_doors: set[int] = field(default_factory=set)
 
     def ready(self) -> bool:
@@ -47,8 +50,9 @@ def health_document(status: NodeStatus) -> dict[str, Any]:
     """What ``GET /health`` answers."""
     cluster = status.cluster()
     if status.role == "worker":
-        phase = "stopping" if status.stopping else "joined" if status.joined else "joining"
-        detail, word = status.detail, "ok" if status.joined and not status.stopping else "starting"
+        phase = "stopping" if status.stopping else "joined" if status.joined else "refused" if status.refused else "joining"
+        word = {"joined": "ok", "refused": "failed"}.get(phase, "starting")
+        detail = status.refused if phase == "refused" else status.detail
     else:
         phase, detail = ("stopping", "no new requests") if status.stopping else (cluster.phase, cluster.detail)
         word = {"ready": "ok", "degraded": "degraded", "failed": "failed", "stopping": "stopping"}.get(phase, "starting")
@@ -88,6 +92,7 @@ def roll(status: NodeStatus) -> dict[str, Any]:
         "session": status.session,
         "manifest": status.manifest.as_dict(),
         "stopping": status.stopping,
+        "spanning": list(status.spanning),
         "nodes": [asdict(node) for node in status.cluster().nodes],
     }
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from ray_serve_cai import private_file, sources, state
 from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, SessionChangedError, UnavailableError
 from ray_serve_cai.node import command, frontdoor, join, manifest, preflight, status, token
+from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
 from ray_serve_cai.node.machine import Machine
@@ -35,6 +36,7 @@ DEPLOYED = "deployed.json"
 RAY_START_TIMEOUT_S = 120.0
 STOP_GRACE_S = 8.0
 HEAD_LOST_S = 60.0
+REFUSED_RETRY_S = 60
 POLL_S = 0.25
 WATCH_S = 2.0
 
@@ -47,21 +49,39 @@ class Served:
         models: their state before anything runs; the first owns the root.
         sources: where their files are, as the configuration says it.
         max_body_mb: largest request body, MiB.
+        spanning: engines of which a replica has ranks on several nodes.
     """
 
     models: tuple[state.ModelState, ...]
     sources: tuple[str, ...]
     max_body_mb: int
+    spanning: tuple[str, ...] = ()
 
 
 class Supervisor:
-    """One node, from start to exit; ``served`` is None on a worker, ``engines`` are those installed here."""
+    """One node, from start to exit.
 
-    def __init__(self, plan: NodePlan, served: Served | None, machine: Machine, env: Mapping[str, str], engines: Sequence[str]) -> None:
+    Args:
+        served: None on a worker.
+        engines: those installed here.
+        once: a worker that the head refuses leaves, instead of trying again.
+    """
+
+    def __init__(
+        self,
+        plan: NodePlan,
+        served: Served | None,
+        machine: Machine,
+        env: Mapping[str, str],
+        engines: Sequence[str],
+        *,
+        once: bool = False,
+    ) -> None:
         self._plan = plan
         self._served = served
         self._machine = machine
         self._engines = engines
+        self._once = once
         self._run_dir, self._state_dir = directories(env)
         self._state_file = self._run_dir / "state.json"
         self._state_file.unlink(missing_ok=True)
@@ -71,6 +91,7 @@ class Supervisor:
         self._status = status.NodeStatus(
             role=plan.role, manifest=self._manifest, cluster=self._cluster, session=secrets.token_hex(8), detail="starting"
         )
+        self._status.spanning = served.spanning if served else ()
         self._children: list[Child] = []
         self._door = Child("front door", quiet=True)
         self._stop = asyncio.Event()
@@ -129,15 +150,7 @@ class Supervisor:
     async def _worker(self) -> None:
         head = self._plan.head
         assert head is not None
-        status_port = self._plan.ports.status
-
-        def key() -> str | None:
-            return self._given_token or token.read(self._state_dir)
-
-        roll = await join.wait_for_head(head, status_port, self._plan.join_timeout_s, key, self._say)
-        join.compare(self._manifest, roll.manifest)
-        self._set_token(key() or "")
-        node_ip = self._plan.node_ip or await join.own_ip(head, self._machine.source_ip)
+        roll, node_ip = await self._admitted(head)
         self._say(f"joining the head at {head} as {node_ip}")
         ray = await self._start_ray(node_ip)
         watching = asyncio.create_task(self._watch_head(node_ip, roll.session))
@@ -150,6 +163,32 @@ class Supervisor:
         finally:
             watching.cancel()
             dying.cancel()
+
+    async def _admitted(self, head: Address) -> tuple[join.Roll, str]:
+        """The head's answer and this node's address, once the head lets it in; a refusal is shown, and tried again."""
+        while True:
+            try:
+                return await self._ask_in(head)
+            except join.REFUSALS as error:
+                if self._once:
+                    raise
+                self._status.refused = str(error)
+                logger.error("refused: %s Trying again in %d s.", error, REFUSED_RETRY_S)
+            await asyncio.sleep(REFUSED_RETRY_S)
+
+    async def _ask_in(self, head: Address) -> tuple[join.Roll, str]:
+        status_port = self._plan.ports.status
+
+        def key() -> str | None:
+            return self._given_token or token.read(self._state_dir)
+
+        roll = await join.wait_for_head(head, status_port, self._plan.join_timeout_s, key, self._say)
+        join.compare(self._manifest, roll.manifest, roll.spanning)
+        self._set_token(key() or "")
+        node_ip = self._plan.node_ip or await join.own_ip(head, self._machine.source_ip)
+        await join.check_address(node_ip, roll, lambda: join.fetch_roll(head, status_port, self._status.token))
+        self._status.refused = ""
+        return roll, node_ip
 
     async def _watch_head(self, node_ip: str, session: str) -> None:
         """Know whether this node is in the cluster, and leave when the head is another one or gone for long."""

@@ -57,6 +57,7 @@ class ServeSettings:
     state_file: Path
     deployed_file: Path
     alone: bool = False
+    min_gpus: int = 0
 
 
 def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: ServeSettings) -> None:
@@ -132,7 +133,7 @@ class Watch:
         state.write(self._settings.state_file, self._state)
 
     def wait_for_nodes(self) -> None:
-        """Hold back deploying until the configured number of nodes is alive.
+        """Hold back deploying until the configured numbers of nodes and GPUs are there.
 
         Raises:
             ResourceError: a model does not fit on the only node that there will ever be.
@@ -141,12 +142,14 @@ class Watch:
         while True:
             nodes = _nodes(Counter())
             alive, wanted = sum(node.alive for node in nodes), self._settings.min_nodes
-            self.say("waiting for nodes", f"nodes joined {alive}/{wanted}", nodes=nodes)
-            if alive >= wanted:
+            gpus, enough = int(sum(node.gpus for node in nodes if node.alive)), self._settings.min_gpus
+            seen = f"nodes joined {alive}/{wanted}" + (f", GPUs {gpus}/{enough}" if enough else "")
+            self.say("waiting for nodes", seen, nodes=nodes)
+            if alive >= wanted and gpus >= enough:
                 break
             if time.monotonic() - spoke > PROGRESS_S:
                 spoke = time.monotonic()
-                logger.info("still waiting for nodes: %d of %d joined", alive, wanted)
+                logger.info("still waiting for nodes: %s", seen)
             time.sleep(POLL_S)
         for name, missing in room.shortfalls(self.desired.engines, nodes).items() if self._settings.alone else ():
             raise ResourceError(f"model {name!r}: {missing.said}")

@@ -42,7 +42,7 @@ def test_healthy_by_role(cluster: Cluster) -> None:
 
 def test_a_worker_without_the_token_is_refused(cluster: Cluster) -> None:
     options = ("--rm", "--network", f"{cluster.project}_default", "-e", "RSCAI_HEAD_ADDRESS=head", "-e", "RSCAI_TOKEN=0123456789abcdef")
-    done = run("docker", "run", *options, "ray-serve-cai:vllm-cpu", check=False)
+    done = run("docker", "run", *options, "ray-serve-cai:vllm-cpu", "ray-serve-cai", "node", "--once", check=False)
     assert done.returncode == 77
     assert "refused this node's token" in done.stderr
 

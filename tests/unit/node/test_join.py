@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from ray_serve_cai.errors import TokenError, UnavailableError, VersionMismatchError
+from ray_serve_cai.errors import AddressTakenError, TokenError, UnavailableError, VersionMismatchError
 from ray_serve_cai.node import join
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.join import Roll
@@ -38,7 +38,7 @@ class FakeHead:
 @pytest.fixture
 def roll(manifest: Manifest) -> dict[str, Any]:
     nodes = [{"id": "2", "ip": "10.0.0.2", "alive": True, "role": "worker", "replicas": 1}, {"id": "1", "ip": "10.0.0.1", "alive": False}]
-    return {"session": "s1", "manifest": manifest.as_dict(), "stopping": False, "nodes": nodes}
+    return {"session": "s1", "manifest": manifest.as_dict(), "stopping": False, "nodes": nodes, "spanning": ["vllm"]}
 
 
 @pytest_asyncio.fixture
@@ -91,8 +91,8 @@ async def test_a_wrong_token(head: FakeHead) -> None:
         pytest.param(status(503), "503", id="not yet"),
         pytest.param(lambda: web.Response(text="hello"), "unexpected mimetype", id="no JSON"),
         pytest.param(lambda: web.Response(text="{", content_type="application/json"), "Expecting", id="half JSON"),
-        pytest.param(lambda: web.json_response([1]), "mapping", id="a list"),
-        pytest.param(lambda: web.json_response({"session": "s"}), "missing", id="too little"),
+        pytest.param(lambda: web.json_response([1]), "[1] is no roll of a cluster", id="a list"),
+        pytest.param(lambda: web.json_response({"session": "s"}), "{'session': 's'} is no roll", id="too little"),
     ],
 )
 async def test_an_answer_that_is_no_roll(head: FakeHead, answer: Callable[[], web.Response], part: str) -> None:
@@ -153,7 +153,7 @@ async def test_long_waiting_is_logged(free_port: int, monkeypatch: pytest.Monkey
 
 
 def test_equal_nodes_may_join(manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
-    join.compare(manifest, manifest.as_dict())
+    join.compare(manifest, manifest.as_dict(), ["vllm"])
     assert caplog.records == []
 
 
@@ -162,22 +162,62 @@ def test_what_must_be_equal(manifest: Manifest, key: str, other: object) -> None
     mine = getattr(manifest, key)
     for head in (manifest.as_dict() | {key: other}, replace(manifest, **{key: other}).as_dict()):
         with pytest.raises(VersionMismatchError, match=f"this node has {key} {mine} and the head has {other}; start both from images"):
-            join.compare(manifest, head)
+            join.compare(manifest, head, [])
 
 
 def test_a_head_that_says_nothing_of_itself(manifest: Manifest) -> None:
     with pytest.raises(VersionMismatchError, match="the head has None"):
-        join.compare(manifest, {})
+        join.compare(manifest, {}, [])
 
 
 @pytest.mark.parametrize("key", ["engine", "engine_version", "device", "schema"])
 def test_what_may_differ(manifest: Manifest, key: str) -> None:
-    join.compare(manifest, manifest.as_dict() | {key: "other"})
+    join.compare(manifest, manifest.as_dict() | {key: "other"}, ["sglang"])
+
+
+def test_ranks_of_one_replica_have_one_engine_version(manifest: Manifest) -> None:
+    head = manifest.as_dict() | {"engine_version": "0.31.0"}
+    with pytest.raises(VersionMismatchError, match="this node has engine_version 0.32.0 and the head has 0.31.0"):
+        join.compare(manifest, head, ["vllm"])
+    join.compare(manifest, head | {"engine": "sglang"}, ["vllm"])  # the head's own engine is another one
 
 
 def test_another_build_only_warns(manifest: Manifest, caplog: pytest.LogCaptureFixture) -> None:
-    join.compare(manifest, manifest.as_dict() | {"build_id": "def456"})
+    join.compare(manifest, manifest.as_dict() | {"build_id": "def456"}, ["vllm"])
     assert "this node is build abc123 and the head is build def456" in caplog.text
+
+
+async def test_a_head_of_another_build(head: FakeHead, roll: dict[str, Any]) -> None:
+    """It may say more, or less; what must be equal is compared after that."""
+    older = {key: value for key, value in roll.items() if key != "spanning"}
+    head.answers = [lambda: web.json_response(older), lambda: web.json_response(roll | {"news": 1}), lambda: web.json_response(["roll"])]
+    assert (await join.fetch_roll(HEAD, head.port, TOKEN)).spanning == []
+    assert (await join.fetch_roll(HEAD, head.port, TOKEN)).spanning == ["vllm"]
+    with pytest.raises(UnavailableError):
+        await join.fetch_roll(HEAD, head.port, TOKEN)
+
+
+async def test_an_address_that_the_clusters_dead_node_had(roll: dict[str, Any]) -> None:
+    left = [Roll(**roll), Roll(**roll | {"nodes": []})]
+
+    async def look() -> Roll:
+        return left.pop(0)
+
+    await join.check_address("10.0.0.9", Roll(**roll), look)
+    await join.check_address("10.0.0.1", Roll(**roll), look)  # not alive
+    assert len(left) == 2
+    await join.check_address("10.0.0.2", Roll(**roll), look)
+    assert left == []
+
+
+async def test_an_address_of_another_living_node(roll: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join, "GONE_S", 0.05)
+
+    async def look() -> Roll:
+        return Roll(**roll)
+
+    with pytest.raises(AddressTakenError, match=r"this node's address is 10\.0\.0\.2, and the cluster has a living node .*RSCAI_NODE_IP"):
+        await join.check_address("10.0.0.2", Roll(**roll), look)
 
 
 @pytest.mark.parametrize(("host", "asked"), [("10.0.0.9", "10.0.0.9"), ("fd00::9", "fd00::9")])

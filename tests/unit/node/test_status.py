@@ -57,6 +57,14 @@ async def connect() -> AsyncIterator[Connect]:
         await client.close()
 
 
+async def test_a_refused_worker_says_why(make: Make, connect: Connect) -> None:
+    client = await connect(make(role="worker", refused="another token", detail="waiting", open_doors=set()))
+    answer = await client.get("/ready")
+    document = await answer.json()
+    assert (answer.status, document["phase"], document["detail"]) == (503, "refused", "another token")
+    assert (await (await client.get("/health")).json())["status"] == "failed"
+
+
 @pytest.mark.parametrize(
     ("state", "changes", "word", "phase", "detail"),
     [
@@ -147,7 +155,7 @@ async def test_while_another_model_answers_the_refusal_is_about_the_one_asked_fo
 
 
 async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, manifest: Manifest) -> None:
-    client = await connect(make("ready"))
+    client = await connect(make("ready", spanning=("vllm",)))
     answer = await client.get("/cluster", headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status == 200
     assert await answer.json() == {
@@ -158,6 +166,7 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
             {"id": "1", "ip": "10.0.0.1", "alive": True, "role": "head", "replicas": 0, "engines": [], "cpus": 0, "gpus": 0},
             {"id": "2", "ip": "10.0.0.2", "alive": False, "role": "worker", "replicas": 1, "engines": [], "cpus": 0, "gpus": 0},
         ],
+        "spanning": ["vllm"],
     }
 
 

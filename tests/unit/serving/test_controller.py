@@ -83,10 +83,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
     return Cluster(monkeypatch, tmp_path / "state.json")
 
 
-def watch_of(cluster: Cluster, *names: str, min_nodes: int = 1, alone: bool = False) -> Watch:
+def watch_of(cluster: Cluster, *names: str, min_nodes: int = 1, alone: bool = False, min_gpus: int = 0) -> Watch:
     given = config.parse({"models": [{"source": name} for name in names]}, "my.yaml")
     engines = [ENGINE.model_copy(update={"name": name}) for name in names]
-    settings = ServeSettings("10.0.0.1:6379", min_nodes, 8001, 8265, cluster.file, cluster.file.with_name("deployed.json"), alone=alone)
+    kept = cluster.file.with_name("deployed.json")
+    settings = ServeSettings("10.0.0.1:6379", min_nodes, 8001, 8265, cluster.file, kept, alone=alone, min_gpus=min_gpus)
     return Watch(Desired(given, engines), settings)
 
 
@@ -200,6 +201,19 @@ def test_waiting_for_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) ->
     watch_of(cluster, "a", min_nodes=2).wait_for_nodes()
     assert seen == ["nodes joined 1/2", "nodes joined 1/2"]
     assert (cluster.state.phase, cluster.state.detail, cluster.state.alive) == ("waiting for nodes", "nodes joined 2/2", 2)
+
+
+def test_waiting_for_gpus(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def next_poll(seconds: float) -> None:
+        seen.append(cluster.state.detail)
+        cluster.nodes = (*cluster.nodes, node(f"n{len(seen)}", gpus=4))
+
+    monkeypatch.setattr(controller.time, "sleep", next_poll)
+    watch_of(cluster, "a", min_gpus=8).wait_for_nodes()
+    assert seen == ["nodes joined 1/1, GPUs 0/8", "nodes joined 2/1, GPUs 4/8"]
+    assert cluster.state.detail == "nodes joined 3/1, GPUs 8/8"
 
 
 @pytest.mark.parametrize(("alone", "nodes"), [(True, (node("n0"),)), (False, (node("n0", cpus=0.5),))], ids=["room", "others may come"])
