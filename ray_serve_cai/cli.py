@@ -1,4 +1,4 @@
-"""``ray-serve-cai``: node, plan, health, status, serve, deploy, engines. Each command imports only what it needs.
+"""``ray-serve-cai``: node, plan, doctor, health, status, serve, deploy, engines. Each command imports only what it needs.
 
 One module for all commands: each is a few lines that hand over to the package.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray_serve_cai.errors import EngineError, RayServeCaiError, UnavailableError, UsageError
+from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from ray_serve_cai.config import Config
@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--env-file", type=Path, metavar="F", help="plan for the environment in this file (Docker's format) instead of this one"
     )
+    made = command(
+        "doctor", doctor, "Look for what would keep this node from serving, each with its fix.", "ray-serve-cai doctor --peer head"
+    )
+    made.add_argument("--peer", metavar="HOST", help="also look at the way to this node (default: a worker's head)")
+    made.add_argument("--json", action="store_true", help="print a list for scripts")
     made = command("health", health, "Ask this node's launcher; exit 0 if the node does its work.", "ray-serve-cai health --live")
     made.add_argument("--live", action="store_true", help="only ask whether the launcher answers")
     made.add_argument("--json", action="store_true", help="print the answer as an object")
@@ -193,6 +198,36 @@ def _models(env: Mapping[str, str], drain_s: int) -> list[str]:
     except RayServeCaiError as error:
         return [f"error: {error}"]
     return [f"{engine.name}: {engine.layout()}" for engine in engines] + app.notes(given, engines)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print what the checks find; exit 0 where nothing keeps the node from serving."""
+    from ray_serve_cai import config
+    from ray_serve_cai.node import discovery, machine, manifest, secret_files
+    from ray_serve_cai.node import doctor as node_doctor
+
+    env, here = secret_files.read(os.environ), machine.inspect()
+    planned = discovery.plan(env, here)
+
+    def models() -> list[str]:
+        given = config.from_environment(env)
+        built = _builder(planned.drain_s)(given)
+        return [model.source for model, engine in zip(given.models, built, strict=True) if engine.info.weights]
+
+    node = node_doctor.Node(planned, env, here, manifest.read(), models, node_doctor.is_running())
+    findings = []
+    for found in node_doctor.examine(node, node_doctor.peer(arguments.peer) if arguments.peer else None):
+        findings.append(found)
+        if not arguments.json:
+            print(
+                f"{found.level:8} {found.check:11} {found.fact}" + (f"\n{'':8} {'':11} fix: {found.fix}" if found.fix else ""), flush=True
+            )
+    broken = [found for found in findings if found.level == "error"]
+    if arguments.json:
+        print(json.dumps([vars(found) for found in findings], indent=2))
+    else:
+        print(f"this node cannot serve: {', '.join(found.check for found in broken)}" if broken else "nothing keeps this node from serving")
+    return ResourceError.exit_code if broken else 0
 
 
 def health(arguments: argparse.Namespace) -> int:

@@ -28,6 +28,11 @@ def one_line(error: BaseException) -> str:
     return line if len(line) <= LINE_CHARACTERS else line[: LINE_CHARACTERS - 3] + "..."
 
 
+def counted(number: float, name: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number:g} {name}{'' if number == 1 else 's'}"
+
+
 class RayServeCaiError(Exception):
     """Base of all errors that the package raises on purpose; ``str()`` is one readable line."""
 

@@ -37,8 +37,12 @@ def resolve(source: str, shipped: Path = SHIPPED) -> str:
 
 def is_cached(model_id: str, env: Mapping[str, str]) -> bool:
     """Whether the hub's cache has a snapshot of this id (layout: huggingface_hub's cache guide)."""
-    home = env.get("HF_HUB_CACHE") or os.path.join(env.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"), "hub")
-    return any(Path(home).glob(f"models--{model_id.replace('/', '--')}/snapshots/*/config.json"))
+    return any(cache(env).glob(f"models--{model_id.replace('/', '--')}/snapshots/*/config.json"))
+
+
+def cache(env: Mapping[str, str]) -> Path:
+    """The hub's cache of snapshots."""
+    return Path(env.get("HF_HUB_CACHE") or os.path.join(env.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"), "hub"))
 
 
 def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:

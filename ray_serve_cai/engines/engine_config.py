@@ -10,15 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from ray_serve_cai.config import AutoscalingConfig
 from ray_serve_cai.engines import data_parallel
 from ray_serve_cai.engines.base import EngineInfo
-from ray_serve_cai.errors import ConfigError, EngineError, one_line
+from ray_serve_cai.errors import ConfigError, EngineError, counted, one_line
 
 DEPLOYMENT = "engine"
 """Serve's name for the one deployment of a model's application, as our factory makes it."""
-
-
-def counted(number: float, name: str) -> str:
-    """``1 node``, ``2 nodes``."""
-    return f"{number:g} {name}{'' if number == 1 else 's'}"
 
 
 class Seat(BaseModel):

@@ -6,9 +6,10 @@ One pure ASGI layer that looks at a request once, and never at its body or at wh
 from __future__ import annotations
 
 from ray_serve_cai.engines.base import ASGIApp, LLMEngineProtocol, Receive, Scope, Send
-from ray_serve_cai.engines.engine_config import EngineConfig, counted
+from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.gate import Gate
 from ray_serve_cai.engines.refusals import Refusal, respond
+from ray_serve_cai.errors import counted
 
 NO_ID = b"x-rscai-no-request-id"
 """The front door marks requests whose client named no id (node/frontdoor.py)."""

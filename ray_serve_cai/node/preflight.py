@@ -20,10 +20,19 @@ def check(plan: NodePlan) -> None:
     Raises:
         ResourceError: a port is taken, or may not be opened.
     """
-    for name, port in plan.ports.listening(plan.role).items():
-        _check_port(name, port, plan.host if name == "front_door" else "0.0.0.0")
+    check_ports(plan)
     if plan.resources.plasma_directory:
         logger.warning("/dev/shm is small, so Ray's object store goes to /tmp; start the container with --shm-size 1g.")
+
+
+def check_ports(plan: NodePlan) -> None:
+    """Bind each port that this node will listen on.
+
+    Raises:
+        ResourceError: as `check`.
+    """
+    for name, port in plan.ports.listening(plan.role).items():
+        _check_port(name, port, plan.host if name == "front_door" else "0.0.0.0")
 
 
 def _check_port(name: str, port: int, host: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,9 @@ from ray_serve_cai import __version__
 from ray_serve_cai.node.frontdoor import RETRY_AFTER_S, error_json
 from ray_serve_cai.node.manifest import Manifest
 from ray_serve_cai.state import ClusterState, models_path
+
+PROBE_BYTES = 256 << 20
+"""What a node with the token may download to measure the way; it stops when it has seen enough."""
 
 
 @dataclass
@@ -121,13 +125,29 @@ def application(status: NodeStatus) -> web.Application:
         status.open_doors.discard(number)
         return web.Response(status=503)
 
-    async def cluster(request: web.Request) -> web.Response:
+    def stranger(request: web.Request) -> web.Response | None:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not status.token:
             return web.json_response({"error": "the head has no token yet"}, status=503)
         if not hmac.compare_digest(sent.encode(errors="surrogateescape"), status.token.encode()):
             return web.json_response({"error": "this cluster has another token"}, status=401)
-        return web.json_response(roll(status))
+        return None
+
+    async def cluster(request: web.Request) -> web.Response:
+        return stranger(request) or web.json_response(roll(status))
+
+    async def probe(request: web.Request) -> web.StreamResponse:
+        refused = stranger(request)
+        if refused:
+            return refused
+        answer = web.StreamResponse()
+        answer.content_length = PROBE_BYTES
+        await answer.prepare(request)
+        block = bytes(1 << 20)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(PROBE_BYTES // len(block)):
+                await answer.write(block)
+        return answer
 
     async def not_yet(request: web.Request) -> web.Response:
         return web.Response(
@@ -143,6 +163,7 @@ def application(status: NodeStatus) -> web.Application:
     app.router.add_get("/ready", ready)
     app.router.add_get(r"/routable/{number:\d+}", routable)
     app.router.add_get("/cluster", cluster)
+    app.router.add_get("/probe", probe)
     app.router.add_route("*", "/{rest:.*}", not_yet)
     return app
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray_serve_cai.engines.engine_config import EngineConfig, counted
-from ray_serve_cai.errors import ConfigError, ResourceError
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.errors import ConfigError, ResourceError, counted
 from ray_serve_cai.serving import room
 from ray_serve_cai.serving.standing import TAKING_REQUESTS, replicas, running_replicas
 from ray_serve_cai.state import NodeState

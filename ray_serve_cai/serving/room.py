@@ -9,7 +9,8 @@ from typing import Any
 
 from ray_serve_cai import labels
 from ray_serve_cai.engines import data_parallel
-from ray_serve_cai.engines.engine_config import EngineConfig, counted
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.errors import counted
 from ray_serve_cai.state import NodeState
 
 _DIGITS = 4

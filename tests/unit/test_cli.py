@@ -16,7 +16,7 @@ from ray_serve_cai.node import health
 from ray_serve_cai.serving import mailbox
 from ray_serve_cai.serving.mailbox import Answer, Mailbox, Request
 
-COMMANDS = ("node", "plan", "health", "status", "serve", "deploy", "engines")
+COMMANDS = ("node", "plan", "doctor", "health", "status", "serve", "deploy", "engines")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -74,6 +74,29 @@ def test_without_a_command_the_help_is_shown(run: Run) -> None:
     code, out, err = run()
     assert (code, out) == (64, "")
     assert all(f"\n    {command} " in err for command in COMMANDS)
+
+
+def test_a_process_beside_the_one_that_runs_the_node_has_nothing_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MASTER_ADDR": "n0", "GROUP_RANK": "1", "LOCAL_RANK": "3", "RANK": "7"}.items():
+        monkeypatch.setenv(name, value)
+    code, _, err = run("node")
+    assert code == 0
+    assert "LOCAL_RANK is 3: the first process of this machine runs the node; this one has nothing to do" in err
+    assert json.loads(run("plan", "--json")[1])["role"] == "idle"
+
+
+def test_a_node_that_cannot_serve(run: Run, monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
+    monkeypatch.setenv("RSCAI_STATUS_PORT", str(free_port))
+    monkeypatch.setenv("RSCAI_MODEL", "/nowhere")
+    code, out, err = run("doctor")
+    assert (code, err) == (71, "")
+    assert "error    models      model path '/nowhere' does not exist on this node\n" in out
+    assert "                     fix: mount it at the same path on every node\n" in out
+    assert out.splitlines()[-1].startswith("this node cannot serve: ")
+    code, out, _ = run("doctor", "--json")
+    assert code == 71
+    assert next(found for found in json.loads(out) if found["check"] == "models")["level"] == "error"
+    assert run("doctor", "--peer", "a/b")[0] == 64
 
 
 def test_a_plan_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

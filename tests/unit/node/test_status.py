@@ -170,6 +170,14 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
     }
 
 
+async def test_a_probe_for_who_has_the_token(make: Make, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROBE_BYTES", 3 << 20)
+    client = await connect(make("ready"))
+    answer = await client.get("/probe", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (answer.status, len(await answer.read())) == (200, 3 << 20)
+    assert (await client.get("/probe")).status == 401
+
+
 @pytest.mark.parametrize("header", [None, "", "Bearer ", "Bearer wrong", TOKEN[:-1], f"bearer {TOKEN}", "Bearer é"])
 async def test_no_roll_for_anybody_else(make: Make, connect: Connect, header: str | None) -> None:
     client = await connect(make("ready"))

@@ -1,0 +1,378 @@
+"""``ray-serve-cai doctor``: what would keep this node from serving, or slow it down, each with its fix. Starts nothing of the node.
+
+Each check looks at one thing and returns what it found; a further check is one more function and one more row of ``CHECKS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import http.client
+import os
+import re
+import resource
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from ray_serve_cai import sources
+from ray_serve_cai.errors import RayServeCaiError, UnavailableError, counted
+from ray_serve_cai.node import address, health, join, preflight, token
+from ray_serve_cai.node.address import Address
+from ray_serve_cai.node.discovery import NodePlan
+from ray_serve_cai.node.environment import Environment, text
+from ray_serve_cai.node.machine import Machine
+from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.node.status import PROBE_BYTES
+from ray_serve_cai.node.supervisor import directories
+
+Level = Literal["ok", "warning", "error", "skipped"]
+
+_GIB = 1 << 30
+SMALL_SHM = 160 << 20
+FEW_FILES = 65_536
+LITTLE_DISK = 10 * _GIB
+LITTLE_MEMORY = 4 * _GIB
+SKEW_S = 10.0
+TIMEOUT_S = 5.0
+PROBE_S = 3.0
+DRIVERS = {11: 450, 12: 525, 13: 580}
+"""CUDA's major -> the driver's least major (NVIDIA, CUDA Toolkit release notes, minor version compatibility)."""
+_LINUX_IP_MTU, _LINUX_IPV6_MTU = 14, 24
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check saw; ``fix`` is what to do about it, where there is something to do."""
+
+    check: str
+    level: Level
+    fact: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What the checks look at.
+
+    Attributes:
+        models: the sources of the models that this node's head would serve; raises what is wrong with the configuration.
+        running: a launcher runs on this node already.
+        root: stands before /dev and /proc in tests.
+    """
+
+    plan: NodePlan
+    env: Environment
+    machine: Machine
+    manifest: Manifest
+    models: Callable[[], list[str]]
+    running: bool
+    root: Path = Path("/")
+
+    def token(self) -> str | None:
+        return token.given(self.env) or token.read(directories(self.env)[1])
+
+
+Check = Callable[[Node], Finding]
+
+
+def role(node: Node) -> Finding:
+    """Which contract decided."""
+    plan = node.plan
+    read = ", ".join(f"{name}={value}" for name, value in plan.variables.items())
+    return Finding("role", "ok", f"{plan.role} by rule {plan.rule!r}" + (f" ({read})" if read else ""))
+
+
+def shared_memory(node: Node) -> Finding:
+    """Ray's object store, NCCL and the engines' queues between ranks live in /dev/shm."""
+    size = node.machine.shm_bytes
+    if size >= SMALL_SHM:
+        return Finding("shm", "ok", _size(size))
+    return Finding(
+        "shm",
+        "warning",
+        f"/dev/shm has {_size(size)}: Ray's object store goes to /tmp, and ranks on one node may not start",
+        "start the container with --shm-size 1g, or mount an emptyDir of medium Memory at /dev/shm",
+    )
+
+
+def open_files(node: Node) -> Finding:
+    """Each stream takes a few descriptors in each process that it passes."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY or limit >= FEW_FILES:
+        return Finding("open files", "ok", "unlimited" if limit == resource.RLIM_INFINITY else str(limit))
+    return Finding("open files", "warning", f"{limit} at most", f"start the container with --ulimit nofile={FEW_FILES}:{FEW_FILES}")
+
+
+def rdma(node: Node) -> Finding:
+    """InfiniBand and RoCE devices, and the locked memory that they need."""
+    devices = sorted(node.root.glob("dev/infiniband/uverbs*"))
+    if not devices:
+        return Finding("RDMA", "skipped", "no /dev/infiniband; ranks of several nodes talk over TCP")
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if limit == resource.RLIM_INFINITY:
+        return Finding("RDMA", "ok", counted(len(devices), "device"))
+    return Finding(
+        "RDMA",
+        "warning",
+        f"{counted(len(devices), 'device')}, but locked memory is limited to {_size(limit)}",
+        "start the container with --ulimit memlock=-1",
+    )
+
+
+def memory(node: Node) -> Finding:
+    """The container's limit, or the machine's."""
+    size, cpus = node.machine.memory_bytes, node.machine.cpus
+    said = f"{_size(size)}, {counted(cpus, 'CPU')}"
+    if size >= LITTLE_MEMORY:
+        return Finding("memory", "ok", said)
+    return Finding("memory", "warning", said, "Ray and an engine take 4 GiB before any weights; raise the container's limit")
+
+
+def ports(node: Node) -> Finding:
+    """All that this role listens on."""
+    if node.running:
+        return Finding("ports", "skipped", "a launcher runs on this node and has them")
+    try:
+        preflight.check_ports(node.plan)
+    except RayServeCaiError as error:
+        return _of_error("ports", error)
+    return Finding("ports", "ok", f"all {len(node.plan.ports.listening(node.plan.role))} free")
+
+
+def disk(node: Node) -> Finding:
+    """Where weights from a hub are kept."""
+    cache = sources.cache(node.env)
+    there = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if not os.access(there, os.W_OK, effective_ids=True):
+        return Finding(
+            "disk",
+            "warning",
+            f"the model cache {cache} is not writable for uid {os.getuid()}",
+            "mount a volume there, or name another with HF_HOME",
+        )
+    if free < LITTLE_DISK:
+        return Finding(
+            "disk", "warning", f"{_size(free)} free for the model cache {cache}", "give its volume more room, or name another with HF_HOME"
+        )
+    return Finding("disk", "ok", f"{_size(free)} free for the model cache {cache}")
+
+
+def models(node: Node) -> Finding:
+    """Whether the models can be had here. A worker is told by its head what to load."""
+    if node.plan.role == "worker":
+        return Finding("models", "skipped", "the head says what to serve")
+    try:
+        found = node.models()
+        for source in found:
+            sources.check(source, node.env)
+    except RayServeCaiError as error:
+        return _of_error("models", error)
+    return Finding("models", "ok", ", ".join(found) or "none")
+
+
+def gpus(node: Node) -> Finding:
+    """Devices, and whether their driver is new enough for the image's CUDA."""
+    count = node.machine.gpus
+    if node.manifest.device != "cuda":
+        if count:
+            return Finding("GPUs", "warning", f"{count} here, but this image computes on CPUs", "use the image of the same engine for CUDA")
+        return Finding("GPUs", "skipped", "this image computes on CPUs")
+    if not count:
+        return Finding(
+            "GPUs", "error", "none in this container", "start it with --gpus all (Docker), or ask for nvidia.com/gpu (Kubernetes)"
+        )
+    wanted, driver = _cuda(), _driver(node.root)
+    least = DRIVERS.get(wanted or 0)
+    said = f"{count}, driver {driver or 'unknown'}, CUDA {wanted or 'unknown'} in the image"
+    if driver and least and int(driver.partition(".")[0]) < least:
+        return Finding("GPUs", "error", said, f"CUDA {wanted} needs driver {least} or newer: update the driver of the machine")
+    return Finding("GPUs", "ok", said)
+
+
+def kuberay(node: Node) -> Finding:
+    """KubeRay replaces a container's command, unless it is told not to."""
+    if text(node.env, "KUBERAY_GEN_RAY_START_CMD") is None:
+        return Finding("KubeRay", "skipped", "not there")
+    if node.running:
+        return Finding("KubeRay", "ok", "the launcher runs")
+    return Finding(
+        "KubeRay",
+        "warning",
+        "no launcher runs in this pod",
+        'annotate the RayCluster with ray.io/overwrite-container-cmd: "true" and let the container\'s args be ["ray-serve-cai", "node"]',
+    )
+
+
+def cluster_token(node: Node) -> Finding:
+    """It is never shown."""
+    try:
+        found = node.token()
+    except RayServeCaiError as error:
+        return _of_error("token", error)
+    if found:
+        return Finding("token", "ok", "given" if token.given(node.env) else "in the state directory")
+    if node.plan.role == "worker":
+        return Finding("token", "error", "none", "give all nodes the same RSCAI_TOKEN, or RSCAI_TOKEN_FILE, or the head's state volume")
+    return Finding("token", "ok", "none yet; the head makes one when it starts")
+
+
+CHECKS: tuple[Check, ...] = (role, shared_memory, memory, open_files, rdma, ports, disk, models, gpus, kuberay, cluster_token)
+
+
+def examine(node: Node, peer: Address | None) -> Iterator[Finding]:
+    """All findings, each as soon as it is there; ``peer`` is another node to look at, by default a worker's head."""
+    for check in CHECKS:
+        yield check(node)
+    other = peer or (node.plan.head if node.plan.role == "worker" else None)
+    if other is not None:
+        yield from _reach(node, other)
+
+
+def _reach(node: Node, other: Address) -> Iterator[Finding]:
+    """Name, clock, versions and the way to another node, as far as each is reached."""
+    try:
+        ip = str(socket.getaddrinfo(other.host, other.port, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        yield Finding("DNS", "error", f"{other.host!r} does not resolve: {error}", "check the name, and the container's DNS and network")
+        return
+    yield Finding("DNS", "ok", f"{other.host} is {ip}")
+    status = node.plan.ports.status
+    try:
+        yield _clock(ip, status)
+    except (OSError, http.client.HTTPException) as error:
+        fix = f"check that the head runs, and that TCP port {status} is open between the nodes"
+        yield Finding("peer", "error", f"nothing answers on {Address(ip, status)}: {error}", fix)
+        return
+    yield _admission(node, other, ip, status)
+    key = _key(node)
+    if key:
+        yield from _way(ip, status, key)
+
+
+def _clock(ip: str, port: int) -> Finding:
+    connection = http.client.HTTPConnection(ip, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        answer.read()
+    finally:
+        connection.close()
+    said = email.utils.parsedate_to_datetime(answer.headers.get("Date") or "Thu, 01 Jan 1970 00:00:00 GMT")
+    skew = time.time() - said.timestamp()
+    if abs(skew) <= SKEW_S:
+        return Finding("clock", "ok", f"within {SKEW_S:.0f} s of the peer's")
+    return Finding(
+        "clock",
+        "warning",
+        f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the peer's",
+        "let both machines keep their time with NTP",
+    )
+
+
+def _admission(node: Node, other: Address, ip: str, status: int) -> Finding:
+    """Whether the peer, if it is a head, would let this node in."""
+    key = _key(node)
+    if not key:
+        return Finding("admission", "skipped", "there is no token to ask with")
+    try:
+        roll = asyncio.run(join.fetch_roll(other, status, key))
+        join.compare(node.manifest, roll.manifest, roll.spanning)
+    except RayServeCaiError as error:
+        return _of_error("admission", error)
+    own = node.plan.node_ip or node.machine.source_ip(ip)
+    if own and not node.running and roll.node(own):
+        fact = f"the cluster has a living node with this node's address, {own}"
+        return Finding("admission", "error", fact, "set RSCAI_NODE_IP, or use host networking")
+    alive = sum(bool(one["alive"]) for one in roll.nodes)
+    return Finding("admission", "ok", f"the head takes this node beside {counted(alive, 'node')}")
+
+
+def _way(ip: str, port: int, key: str) -> Iterator[Finding]:
+    """MTU and throughput."""
+    family, level, option = (
+        (socket.AF_INET6, socket.IPPROTO_IPV6, _LINUX_IPV6_MTU) if ":" in ip else (socket.AF_INET, socket.IPPROTO_IP, _LINUX_IP_MTU)
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((ip, port))
+        mtu, own = probe.getsockopt(level, option), probe.getsockname()[0]
+    interfaces, stats = psutil.net_if_addrs().items(), psutil.net_if_stats()
+    name = next((name for name, addresses in interfaces if any(one.address == own for one in addresses)), "")
+    yield Finding("MTU", "ok", f"{mtu}" + (f" on {name}, which has {stats[name].mtu}" if name in stats else ""))
+    connection = http.client.HTTPConnection(ip, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/probe", headers={"Authorization": f"Bearer {key}"})
+        answer = connection.getresponse()
+        began, received = time.monotonic(), 0
+        while time.monotonic() - began < PROBE_S and (chunk := answer.read(1 << 20)):
+            received += len(chunk)
+        took = time.monotonic() - began
+    except (OSError, http.client.HTTPException) as error:
+        yield Finding("throughput", "warning", f"could not be measured: {error}", "look at the network between the nodes")
+        return
+    finally:
+        connection.close()
+    if answer.status != 200 or received < min(PROBE_BYTES, 1 << 20):
+        yield Finding("throughput", "skipped", f"the peer does not measure it (status {answer.status})")
+        return
+    yield Finding("throughput", "ok", f"{received * 8 / took / 1e9:.2f} Gbit/s over TCP, one connection, {took:.1f} s")
+
+
+def _key(node: Node) -> str | None:
+    try:
+        return node.token()
+    except RayServeCaiError:
+        return None
+
+
+def _of_error(check: str, error: RayServeCaiError) -> Finding:
+    """An error's own line, which says the fact, the value and the fix."""
+    fact, semicolon, fix = str(error).rstrip(".").partition("; ")
+    return Finding(check, "error", fact, fix if semicolon else "")
+
+
+def _size(count: int) -> str:
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count >> 20} MiB"
+
+
+def _cuda() -> int | None:
+    """The major of the CUDA runtime among the installed packages."""
+    for one in distributions():
+        if (one.metadata["Name"] or "").startswith("nvidia-cuda-runtime"):
+            return int(one.version.partition(".")[0])
+    return None
+
+
+def _driver(root: Path) -> str | None:
+    try:
+        said = (root / "proc/driver/nvidia/version").read_text()
+    except OSError:
+        return None
+    found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", said)
+    return found[1] if found else None
+
+
+def is_running() -> bool:
+    """Whether a launcher answers on this node."""
+    try:
+        health.ask("/health")
+    except UnavailableError:
+        return False
+    return True
+
+
+def peer(given: str) -> Address:
+    """The address of ``--peer``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    return address.parse("--peer", given)
