@@ -81,7 +81,7 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Resources": {
         "RSCAI_NUM_CPUS": ("the container's limit, or the machine's CPUs", "CPUs that this node offers to Ray."),
-        "RSCAI_NUM_GPUS": ("the NVIDIA devices in the container", "GPUs that this node offers to Ray."),
+        "RSCAI_NUM_GPUS": ("what the driver counts, within `CUDA_VISIBLE_DEVICES`", "GPUs that this node offers to Ray."),
         "RSCAI_MEMORY_BYTES": ("what the container may use, less the object store and 1 GiB", "Memory that this node offers to Ray."),
         "RSCAI_OBJECT_STORE_BYTES": ("half of `/dev/shm`, from 80 to 512 MiB", "Size of Ray's object store."),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import socket
@@ -28,7 +29,7 @@ class Machine:
         cpus: CPUs the container may use; a fraction of a quota is rounded up.
         memory_bytes: the container's limit, or the machine's memory.
         shm_bytes: size of /dev/shm.
-        gpus: NVIDIA devices visible in the container.
+        gpus: NVIDIA devices that processes of this container may use.
         source_ip: the local IP from which a packet to an IP literal would leave; None without a route.
         sagemaker: what stands in the file `SAGEMAKER`; empty where there is none.
     """
@@ -67,7 +68,7 @@ def inspect(root: Path = Path("/")) -> Machine:
         cpus=cgroup.cpus(root) or len(os.sched_getaffinity(0)),
         memory_bytes=min(cgroup.memory(root) or total, total),
         shm_bytes=shm.f_frsize * shm.f_blocks if shm else 0,
-        gpus=len([entry for entry in (root / "dev").iterdir() if re.fullmatch(r"nvidia\d+", entry.name)]),
+        gpus=_gpus(root, os.environ.get("CUDA_VISIBLE_DEVICES")),
         source_ip=source_ip,
         sagemaker=_read(root / SAGEMAKER.lstrip("/")),
     )
@@ -82,6 +83,34 @@ def source_ip(destination: str) -> str | None:
         except OSError:
             return None
         return str(probe.getsockname()[0])
+
+
+def _gpus(root: Path, visible: str | None) -> int:
+    """What the driver counts, or the device files where its library is not here; no more than CUDA_VISIBLE_DEVICES lets through.
+
+    Ray refuses to offer more than that (ray/_private/accelerators/nvidia_gpu.py).
+    """
+    there = _counted_by_driver()
+    if there is None:
+        there = len([entry for entry in (root / "dev").iterdir() if re.fullmatch(r"nvidia\d+", entry.name)])
+    if visible is None:
+        return there
+    named = [] if visible.strip() in ("", "-1", "NoDevFiles") else visible.split(",")
+    return min(there, len(named))
+
+
+def _counted_by_driver() -> int | None:
+    """NVML's count (NVML API reference, nvmlDeviceGetCount_v2); None without its library, or where it fails."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    if nvml.nvmlInit_v2() != 0:
+        return None
+    count = ctypes.c_uint()
+    failed = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+    nvml.nvmlShutdown()
+    return None if failed else count.value
 
 
 def _names(root: Path, addresses: frozenset[str]) -> frozenset[str]:

@@ -2,12 +2,22 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from ray_serve_cai.node import machine
 from ray_serve_cai.node.machine import Machine
+
+
+COUNTED_BY_DRIVER = machine._counted_by_driver
+
+
+@pytest.fixture(autouse=True)
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_counted_by_driver", lambda: None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.fixture
@@ -49,6 +59,53 @@ def test_gpus_are_counted_by_device(root: Path) -> None:
     for name in ("nvidia0", "nvidia11", "nvidiactl", "nvidia-uvm", "nvidia-modeset", "xnvidia1"):
         (root / "dev" / name).touch()
     assert machine.inspect(root).gpus == 2
+
+
+class Nvml:
+    """NVIDIA's management library, as far as it is asked."""
+
+    def __init__(self, count: int, *, works: bool = True) -> None:
+        self._count, self._code = count, 0 if works else 9  # NVML_ERROR_DRIVER_NOT_LOADED
+        self.open = 0
+
+    def nvmlInit_v2(self) -> int:
+        self.open += not self._code
+        return self._code
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:
+        count._obj.value = self._count
+        return 0
+
+    def nvmlShutdown(self) -> int:
+        self.open -= 1
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("works", "visible", "gpus"),
+    [
+        (True, None, 8),
+        (True, "0,1,2", 3),
+        (True, "GPU-1f,GPU-2e", 2),
+        (True, "", 0),
+        (True, " -1 ", 0),
+        (True, "NoDevFiles", 0),
+        (True, "0,1,2,3,4,5,6,7,8", 8),
+        (False, None, 1),
+        (False, "0,1", 1),
+    ],
+)
+def test_gpus_are_what_the_driver_counts_and_lets_through(
+    root: Path, monkeypatch: pytest.MonkeyPatch, works: bool, visible: str | None, gpus: int
+) -> None:
+    (root / "dev/nvidia0").touch()
+    nvml = Nvml(8, works=works)
+    monkeypatch.setattr(machine, "_counted_by_driver", COUNTED_BY_DRIVER)
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: nvml)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.inspect(root).gpus == gpus
+    assert nvml.open == 0
 
 
 def test_names_of_own_addresses(root: Path) -> None:
