@@ -24,6 +24,13 @@ HAProxies, which are told at once. Streams that run may still take the replica's
 """
 
 
+OF_THIS_PROCESS = (
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "ROLE_RANK"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RAY_ADDRESS"),
+)
+"""By which a scheduler gave this process its place: an engine would take them for the places of its own ranks, and Ray for its cluster."""
+
+
 def proxy_threads(cpus: int) -> int:
     """Threads for one HAProxy: what a node can spare.
 
@@ -33,8 +40,8 @@ def proxy_threads(cpus: int) -> int:
 
 
 def child_environment(env: Environment, drain_s: int, cpus: int) -> dict[str, str]:
-    """The environment of Ray and serving: the given one without the token, and what must hold on every node."""
-    kept = {name: value for name, value in env.items() if name not in (token.VARIABLE, "RAY_AUTH_TOKEN")}
+    """The environment of Ray and serving: the given one without the token and a scheduler's ranks, and what must hold on every node."""
+    kept = {name: value for name, value in env.items() if name not in (token.VARIABLE, "RAY_AUTH_TOKEN", *OF_THIS_PROCESS)}
     proxy = {
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(drain_s, 120)),
         "RAY_SERVE_HAPROXY_NBTHREAD": env.get("RAY_SERVE_HAPROXY_NBTHREAD") or str(proxy_threads(cpus)),

@@ -142,7 +142,8 @@ class Supervisor:
         await self._listening(node_ip, self._plan.ports.gcs, ray)
         serving = Child("serve")
         files = {"RSCAI_STATE_FILE": str(self._state_file), "RSCAI_DEPLOYED_FILE": str(self._state_dir / DEPLOYED)}
-        env = self._env | files | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
+        decided = {"RSCAI_ROLE": self._plan.role, "RSCAI_MIN_NODES": str(self._plan.min_nodes)}  # not to be found out once more
+        env = self._env | files | decided | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
         self._children.append(serving)
         await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
         await self._first_death(ray, serving, self._door)

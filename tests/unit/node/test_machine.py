@@ -10,7 +10,6 @@ import pytest
 from ray_serve_cai.node import machine
 from ray_serve_cai.node.machine import Machine
 
-
 COUNTED_BY_DRIVER = machine._counted_by_driver
 
 

@@ -10,6 +10,13 @@ def test_children_see_the_environment_without_the_token() -> None:
     assert (child["PATH"], child["HF_TOKEN"]) == ("/bin", "hf")
 
 
+def test_a_schedulers_ranks_are_not_the_engines() -> None:
+    env = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "n0", "LOCAL_RANK": "0", "RAY_ADDRESS": "n0:6379", "NCCL_DEBUG": "INFO"}
+    child = child_environment(env, 60, 2)
+    assert child.keys().isdisjoint(env.keys() - {"NCCL_DEBUG"})
+    assert child["NCCL_DEBUG"] == "INFO"
+
+
 @pytest.mark.parametrize("name", RAY_ENVIRONMENT)
 def test_what_holds_on_every_node_wins(name: str) -> None:
     assert child_environment({name: "mine"}, 60, 2)[name] == RAY_ENVIRONMENT[name]
