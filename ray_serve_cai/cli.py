@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, UnavailableError, UsageError
+from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, UnavailableError, UsageError, counted
 
 if TYPE_CHECKING:
     from ray_serve_cai.config import Config
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     made = command("plan", plan, "Show what `node` would do, and start nothing.", "ray-serve-cai plan --json --env-file worker.env")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
     made.add_argument(
-        "--env-file", type=Path, metavar="F", help="plan for the environment in this file (Docker's format) instead of this one"
+        "--env-file", type=Path, metavar="F", help="plan for the environment in this file (Docker's format; - is standard input)"
     )
     made = command(
         "doctor", doctor, "Look for what would keep this node from serving, each with its fix.", "ray-serve-cai doctor --peer head"
@@ -166,38 +166,47 @@ def node(arguments: argparse.Namespace) -> int:
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Print the plan."""
-    from ray_serve_cai.node import command, discovery, env_file, machine
+    """Print the plan; the exit code is the one with which `node` would refuse it."""
+    from ray_serve_cai.node import command, discovery, env_file, machine, secret_files, token
 
-    env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else os.environ
+    env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else secret_files.read(os.environ)
+    token.given(env)
     planned = discovery.plan(env, machine.inspect())
-    line = command.ray_start(planned, _installed_engines(), planned.node_ip)
-    document = json.loads(discovery.as_json(planned, line)) | (
-        {} if planned.role == "worker" else {"models": _models(env, planned.drain_s)}
-    )
+    line = [] if planned.role == "idle" else command.ray_start(planned, _installed_engines(), planned.node_ip)
+    document = json.loads(discovery.as_json(planned, line))
+    refused = None
+    if planned.role in ("head", "single"):
+        document["models"], refused = _models(env, planned.drain_s)
     if arguments.json:
         print(json.dumps(document, indent=2))
-        return 0
-    for key, value in document.items():
-        shown = {"command": " ", "models": "; "}[key].join(value) if isinstance(value, list) else value
-        if isinstance(shown, dict):
-            shown = ", ".join(f"{name}={item}" for name, item in shown.items()) or "none"
-        print(f"{key:15} {'unknown before joining' if shown is None and key == 'node_ip' else shown}")
-    return 0
+    else:
+        for key, value in document.items():
+            print(f"{key:15} {_shown(key, value)}")
+    return refused.exit_code if refused else 0
 
 
-def _models(env: Mapping[str, str], drain_s: int) -> list[str]:
+def _shown(key: str, value: object) -> str:
+    """A value of the plan as people read it."""
+    if key == "models" and isinstance(value, list):
+        return f"\n{'':15} ".join(value)
+    if isinstance(value, list):
+        return " ".join(value) or "nothing to start"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or "none"
+    return ("unknown before joining" if key == "node_ip" else "none") if value is None else str(value)
+
+
+def _models(env: Mapping[str, str], drain_s: int) -> tuple[list[str], RayServeCaiError | None]:
     """What the head would serve, a line for each model and for what its configuration came to mean; or why it could not."""
     from ray_serve_cai import config
     from ray_serve_cai.serving import app
 
-    build = _builder(drain_s)
     try:
         given = config.from_environment(env)
-        engines = build(given)
+        engines = _builder(drain_s)(given)
     except RayServeCaiError as error:
-        return [f"error: {error}"]
-    return [f"{engine.name}: {engine.layout()}" for engine in engines] + app.notes(given, engines)
+        return [f"error: {error}"], error
+    return [f"{engine.name}: {engine.layout()}" for engine in engines] + app.notes(given, engines), None
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -274,8 +283,10 @@ def status(arguments: argparse.Namespace) -> int:
         return 0
     print(line)
     for model in document["models"]:
-        print(f"model {model['name']}: {model['state']}, {model['engine']}, {model['replicas']} replicas {model['error']}".rstrip())
-    print(f"nodes: {document['nodes']['alive']} alive, at least {document['nodes']['expected']} wanted")
+        said = f"; {model['error']}" if model["error"] else ""
+        print(f"model {model['name']}: {model['state']}, {model['engine']}, {counted(model['replicas'], 'replica')}{said}")
+    if document["role"] != "worker":  # which does not know the others
+        print(f"nodes: {document['nodes']['alive']} alive, at least {document['nodes']['expected']} wanted")
     return 0
 
 

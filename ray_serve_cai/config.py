@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ray_serve_cai.errors import ConfigError, UsageError
+from ray_serve_cai.errors import ConfigError, UsageError, counted
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -47,8 +47,10 @@ class AutoscalingConfig(Strict):
 
     min: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="Copies that are always there.")
     max: Annotated[int, Field(ge=1, le=1000)] = Field(description="Copies at most.")
-    target_ongoing_requests: Annotated[float, Field(gt=0, le=100_000)] = Field(
-        64, description="Requests per copy, waiting ones included, that the number of copies is made for."
+    target_ongoing_requests: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        None,
+        description="Requests per copy, waiting ones included, that the number of copies is made for. "
+        "Default: 64, or half of what a copy takes where that is less.",
     )
     upscale_delay_s: Annotated[float, Field(ge=0)] = Field(30, description="Seconds that a higher load must last.")
     downscale_delay_s: Annotated[float, Field(ge=0)] = Field(600, description="Seconds that a lower load must last.")
@@ -103,10 +105,20 @@ class ModelConfig(Strict):
         return name
 
     @model_validator(mode="after")
+    def _load_can_be_seen(self) -> ModelConfig:
+        target, takes = self.autoscaling and self.autoscaling.target_ongoing_requests, self.max_concurrent + self.max_queued
+        if target and target >= takes:
+            raise ValueError(
+                f"autoscaling.target_ongoing_requests is {target:g}, but a copy takes no more than {takes} requests (max_concurrent and "
+                f"max_queued), so that no copies would be added; set it below {takes}, or raise those"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranks_divide(self) -> ModelConfig:
         if self.ranks % self.nodes_per_replica:
             raise ValueError(
-                f"nodes_per_replica is {self.nodes_per_replica} and a replica has {self.ranks} ranks "
+                f"nodes_per_replica is {self.nodes_per_replica} and a replica has {counted(self.ranks, 'rank')} "
                 "(tensor_parallel_size times pipeline_parallel_size), which do not divide evenly; change one of them"
             )
         return self

@@ -12,6 +12,8 @@ from ray_serve_cai.engines import data_parallel
 from ray_serve_cai.engines.base import EngineInfo
 from ray_serve_cai.errors import ConfigError, EngineError, counted, one_line
 
+USUAL_TARGET = 64
+"""Requests per copy that autoscaling aims at, where nobody says it."""
 DEPLOYMENT = "engine"
 """Serve's name for the one deployment of a model's application, as our factory makes it."""
 
@@ -111,11 +113,14 @@ class EngineConfig(BaseModel):
         gpus = self.gpus // self.nodes
         return {"CPU": self.cpus} | ({"GPU": gpus} if gpus else {})
 
+    def copies(self) -> str:
+        """For people: how many replicas there are to be."""
+        return f"{self.replicas} to {self.autoscaling.max} replicas" if self.autoscaling else counted(self.replicas, "replica")
+
     def layout(self) -> str:
         """For people: what of the cluster the model takes."""
-        copies = f"{self.replicas} to {self.autoscaling.max} replicas" if self.autoscaling else counted(self.replicas, "replica")
         share = " and ".join(counted(number, name) for name, number in reversed(self.share.items()))
-        return f"{self.engine}, {copies} of {counted(self.ranks, 'rank')}, each on {counted(self.nodes, 'node')} with {share}"
+        return f"{self.engine}, {self.copies()} of {counted(self.ranks, 'rank')}, each on {counted(self.nodes, 'node')} with {share}"
 
     @property
     def limits(self) -> Limits:
@@ -131,7 +136,10 @@ class EngineConfig(BaseModel):
         scaled = self.autoscaling
         copies: dict[str, Any] = {"num_replicas": self.replicas}
         if scaled:
+            takes = self.max_concurrent + self.max_queued
+            target = scaled.target_ongoing_requests or min(USUAL_TARGET, takes / 2)
             scale = scaled.model_dump(exclude={"min", "max"}) | {"min_replicas": scaled.min, "max_replicas": scaled.max}
+            scale["target_ongoing_requests"] = target
             copies = {"num_replicas": "auto", "autoscaling_config": scale}
         return copies | {
             "max_ongoing_requests": 2 * (self.max_concurrent + self.max_queued),

@@ -47,8 +47,9 @@ class Decision:
 
     def said(self) -> str:
         """The place, and what it was read from."""
-        place = f" {self.rank}" if self.role == "worker" and self.rank is not None else ""
-        return f"{self.role}{place} ({', '.join(f'{name}={value}' for name, value in self.variables.items())})"
+        worker = "a worker" if self.rank is None else f"worker {self.rank}"
+        place = worker if self.role == "worker" else f"the {self.role}"
+        return f"{place} ({', '.join(f'{name}={value}' for name, value in self.variables.items())})"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def kuberay(env: Environment, machine: Machine) -> Decision | None:
         return Decision("head", Address(machine.primary_ip(), port), read)
     where = where or ("RAY_ADDRESS" if text(env, "RAY_ADDRESS") else None)
     head = address.parse(where, env[where].strip(), port) if where else None
-    return Decision("worker", head, read | ({where: str(head)} if where else {}))
+    return Decision("worker", head, read | ({where: env[where].strip()} if where else {}))
 
 
 def leader_worker_set(env: Environment, machine: Machine) -> Decision | None:
@@ -158,7 +159,7 @@ def volcano(env: Environment, machine: Machine) -> Decision | None:
     place = next((place for place, host in enumerate(hosts) if _named(machine, host.host)), None)
     if place is None:  # a pod of a further task
         return None
-    return _of_group(env, (leaders, place), (leaders, len(hosts)), hosts[0], shown=str(hosts[0].host))
+    return _of_group(env, (leaders, place), (leaders, len(hosts)), hosts[0], shown=env[leaders].strip())
 
 
 def sagemaker(env: Environment, machine: Machine) -> Decision | None:
@@ -188,12 +189,13 @@ def azure_ml(env: Environment, machine: Machine) -> Decision | None:
     if (idle := _idle(env, "OMPI_COMM_WORLD_LOCAL_RANK", "LOCAL_RANK")) is not None:
         return idle
     node, process = _rank(env, "AZUREML_CR_NODE_RANK", "NODE_RANK"), _rank(env, "OMPI_COMM_WORLD_RANK")
+    nodes = _size(env, "AZUREML_NODE_COUNT")
     if node is not None:
-        return _of_group(env, node, _size(env, "AZUREML_NODE_COUNT"), head, master)
+        return _of_group(env, node, nodes, head, master)
     if process is None:
         return None
     each = _size(env, "OMPI_COMM_WORLD_LOCAL_SIZE")
-    return _of_group(env, _node_of(process, each), _nodes_of(_size(env, "OMPI_COMM_WORLD_SIZE"), each), head, master)
+    return _of_group(env, _node_of(process, each), nodes or _nodes_of(_size(env, "OMPI_COMM_WORLD_SIZE"), each), head, master)
 
 
 def cloudera_ai(env: Environment, machine: Machine) -> Decision | None:
@@ -205,7 +207,7 @@ def cloudera_ai(env: Environment, machine: Machine) -> Decision | None:
     read = {"CDSW_ENGINE_ID": own, "CDSW_MASTER_ID": master}
     if own == master:
         return Decision("head", head, read)
-    return Decision("worker", head, read | ({name: str(head)} if name else {}))
+    return Decision("worker", head, read | ({name: env[name].strip()} if name else {}))
 
 
 def slurm(env: Environment, machine: Machine) -> Decision | None:
@@ -268,7 +270,7 @@ def address_is_mine(env: Environment, machine: Machine) -> Decision | None:
         return None
     name, head = given
     mine = machine.is_me(head.host) or node_ip(env) == head.host
-    return Decision("head" if mine else "worker", head, {name: str(head)})
+    return Decision("head" if mine else "worker", head, {name: env[name].strip()})
 
 
 def nothing(env: Environment, machine: Machine) -> Decision | None:
@@ -439,8 +441,8 @@ def _of_group(
     if size and size[1] == 1:
         return None
     read = {name: shown or text(env, name) or str(place)}
-    if source and head and source != name:
-        read[source] = str(head)
+    if source and source != name and (given := text(env, source)):
+        read[source] = given
     return Decision("head" if place == 0 else "worker", head, read, place, size[1] if size else None)
 
 
@@ -516,5 +518,5 @@ def conflict(decisions: Sequence[tuple[str, Decision]]) -> str | None:
     for name, other in decisions[1:]:
         ranks = chosen.rank is not None and other.rank is not None and chosen.rank != other.rank
         if ranks or (chosen.role == "worker") != (other.role == "worker"):
-            return f"{first} makes this the {chosen.said()}, but {name} the {other.said()}"
+            return f"{first} says that this is {chosen.said()}, but {name} says {other.said()}"
     return None

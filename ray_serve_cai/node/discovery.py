@@ -97,23 +97,25 @@ def _decide(env: Environment, machine: Machine) -> tuple[str, Decision]:
         return idle
     wrong = contracts.conflict(found)
     if wrong:
-        raise UsageError(f"{wrong}; set RSCAI_ROLE to head or worker.")
+        raise UsageError(f"{wrong}; set RSCAI_ROLE to head, or to worker beside RSCAI_HEAD_ADDRESS.")
     name, decision = found[0]
+    given = contracts.head_address(env)
     if len(found) > 1:  # one contract may know what another does not say
         nodes = next((one.nodes for _, one in found if one.nodes), None)
         knows = next((one for _, one in found if one.head), decision)
-        decision = replace(decision, nodes=nodes, head=knows.head, variables=knows.variables | decision.variables)
-    return name, _with_head(decision, contracts.head_address(env))
+        read = decision.variables if given else knows.variables | decision.variables
+        decision = replace(decision, nodes=nodes, head=knows.head, variables=read)
+    return name, _with_head(decision, given, env)
 
 
-def _with_head(decision: Decision, given: tuple[str, Address] | None) -> Decision:
+def _with_head(decision: Decision, given: tuple[str, Address] | None, env: Environment) -> Decision:
     """With the address that somebody set for us, which precedes the scheduler's."""
     if decision.role == "single":
         return decision
     if given:
-        return replace(decision, head=given[1], variables=decision.variables | {given[0]: str(given[1])})
+        return replace(decision, head=given[1], variables=decision.variables | {given[0]: env[given[0]].strip()})
     if decision.role == "worker" and decision.head is None:
-        raise UsageError(f"this is a {decision.said()}, but no head is named; set RSCAI_HEAD_ADDRESS to the head's host or host:port.")
+        raise UsageError(f"this is {decision.said()}, but no head is named; set RSCAI_HEAD_ADDRESS to the head's host or host:port.")
     return decision
 
 

@@ -24,6 +24,7 @@ REQUEST_TIMEOUT_S = 5.0
 REFUSED = 401
 GONE_S = 30.0
 """How long the cluster may take to notice that the node which had this address before has ended."""
+NO_TOKEN = "no cluster token yet (RSCAI_TOKEN is not set and the state volume has none)"
 REFUSALS = (TokenError, VersionMismatchError, AddressTakenError)
 """What only a person can put right; the head, or this node, must be given something else."""
 
@@ -64,7 +65,8 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
         ):
             if answer.status == REFUSED:
                 raise TokenError(
-                    f"the head at {head} refused this node's token; give all nodes the same RSCAI_TOKEN, or the same state volume."
+                    f"the head at {head} refused this node's token; give all nodes the same RSCAI_TOKEN or RSCAI_TOKEN_FILE, "
+                    "or the same state volume."
                 )
             answer.raise_for_status()
             told = await answer.json()
@@ -83,7 +85,7 @@ async def wait_for_head(
 
     Raises:
         UnavailableError: the budget is spent; the message holds the address and what was seen last.
-        TokenError: as `fetch_roll`.
+        TokenError: as `fetch_roll`, or the budget is spent without any token.
     """
     start = time.monotonic()
     spoke = start
@@ -91,7 +93,7 @@ async def wait_for_head(
     while True:
         key = token()
         if key is None:
-            seen = "no cluster token yet (RSCAI_TOKEN is not set and the state volume has none)"
+            seen = NO_TOKEN
         else:
             try:
                 return await fetch_roll(head, status_port, key)
@@ -99,6 +101,11 @@ async def wait_for_head(
                 seen = str(error)
         say(f"waiting for the head at {head}: {seen}")
         now = time.monotonic()
+        if now - start >= timeout_s and seen == NO_TOKEN:
+            raise TokenError(
+                f"no cluster token after {timeout_s:.0f} s; give all nodes the same RSCAI_TOKEN or RSCAI_TOKEN_FILE, "
+                "or the head's state volume."
+            )
         if now - start >= timeout_s:
             raise UnavailableError(
                 f"no head at {head} after {timeout_s:.0f} s; last seen: {seen}. "

@@ -23,7 +23,8 @@ def given(env: Environment) -> str | None:
     """
     token = text(env, VARIABLE)
     if token is not None and (len(token) < _MINIMUM or not token.isascii() or not token.isalnum()):
-        raise UsageError(f"{VARIABLE} is unusable; use at least {_MINIMUM} letters and digits, for example from `openssl rand -hex 24`.")
+        fact = f"{VARIABLE}, or what its file holds, is unusable"
+        raise UsageError(f"{fact}; use at least {_MINIMUM} letters and digits, for example from `openssl rand -hex 24`.")
     return token
 
 

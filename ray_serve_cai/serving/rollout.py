@@ -80,7 +80,7 @@ def _step(
     if old.heavy() == new.heavy():
         placed, left = room.place(new, free, max(new.replicas - running, 0))
         expected = max(min(new.replicas, running + placed), 1)
-        said = f"{counted(new.replicas, 'replica')}, changed in place{_lacks(new, expected, nodes, free)}"
+        said = f"{new.copies()}, changed in place{_lacks(new, expected, nodes, free)}"
         return Step(new, IN_PLACE, said, expected), left
     target = max(new.replicas, min(running, new.autoscaling.max)) if new.autoscaling else new.replicas
     fits_in_place = _fits_in_place_of(old, new)
@@ -105,9 +105,10 @@ def _step(
     if allow_downtime:
         said = f"no room for more: {counted(running, 'replica')} must end before new ones start"
         return Step(new, PAUSE, said, min(new.replicas, somewhere)), free
+    lacking = room.shortfall(new, placed, nodes, free).said.rstrip(".")
+    which = f"{'all new replicas' if placed else 'a new replica'} while the old {'one runs' if running == 1 else 'ones run'}"
     raise ResourceError(
-        f"model {new.name!r} has no room for a new replica while the old {'one runs' if running == 1 else 'ones run'}: "
-        f"{room.shortfall(new, 0, nodes, free).said.rstrip('.')}; or accept that it does not answer for a while, with --allow-downtime."
+        f"model {new.name!r} has no room for {which}: {lacking}; or accept that it does not answer for a while, with --allow-downtime."
     )
 
 

@@ -124,8 +124,8 @@ def _fix(engine: EngineConfig, placed: int, left: Sequence[NodeState], *, of_cpu
     if placed:
         return f"add nodes, or ask for {placed}"
     for nodes in range(1, engine.ranks + 1) if engine.info.spans_nodes and data_parallel.size(engine.arguments) == 1 else ():
-        if engine.ranks % nodes == 0 and place(engine.model_copy(update={"nodes": nodes}), left, 1)[0]:
-            return f"set nodes_per_replica: {nodes}, which fits"
+        if nodes != engine.nodes and engine.ranks % nodes == 0 and place(engine.model_copy(update={"nodes": nodes}), left, 1)[0]:
+            return f"add nodes, or set nodes_per_replica: {nodes}, which fits"
     if of_cpus:
         return "add nodes, or lower cpus_per_replica"
     return "add nodes, or lower tensor_parallel_size" if engine.ranks > 1 else "add nodes"

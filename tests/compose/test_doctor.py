@@ -63,7 +63,7 @@ BROKEN = {
     "no model": (
         ("-e", "RSCAI_MODEL=/models/none"), 71, "models", "error", "'/models/none' does not exist on this node", "mount it at the same path on every node",
     ),
-    "wrong arguments": (("-e", "RSCAI_ENGINE_ARGS={nonsense"), 71, "models", "error", "RSCAI_ENGINE_ARGS", "JSON"),
+    "wrong arguments": (("-e", "RSCAI_ENGINE_ARGS={nonsense"), 71, "models", "error", "RSCAI_ENGINE_ARGS is not JSON", "use for example"),
     "no cache": (
         ("--user", "4711:4711", "--read-only", "--tmpfs", "/tmp", "-e", "HF_HOME=/cache", "-e", "RSCAI_STATE_DIR=/tmp"), 0, "disk", "warning",
         "the model cache /cache/hub is not writable for uid 4711", "mount a volume there, or name another with HF_HOME",

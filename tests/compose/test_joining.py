@@ -85,7 +85,7 @@ def test_with_the_token_in_a_file(cluster: Cluster, tmp_path: Path) -> None:
 def test_another_token_is_refused_until_it_is_put_right(cluster: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "token"
     with Stranger(cluster, "-e", "RSCAI_TOKEN=0123456789abcdef", volume=False) as worker:
-        refused(worker, "refused this node's token; give all nodes the same RSCAI_TOKEN")
+        refused(worker, "refused this node's token; give all nodes the same RSCAI_TOKEN or RSCAI_TOKEN_FILE")
     wrong = "0123456789abcdef"
     file.write_text(wrong)
     file.chmod(0o666)

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -82,7 +83,23 @@ def test_a_process_beside_the_one_that_runs_the_node_has_nothing_to_do(run: Run,
     code, _, err = run("node")
     assert code == 0
     assert "LOCAL_RANK is 3: the first process of this machine runs the node; this one has nothing to do" in err
-    assert json.loads(run("plan", "--json")[1])["role"] == "idle"
+    idle = json.loads(run("plan", "--json")[1])
+    assert (idle["role"], idle["command"], "models" in idle) == ("idle", [], False)
+    assert "command         nothing to start\n" in run("plan")[1]
+
+
+def test_a_plan_is_refused_as_the_node_would_be(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RSCAI_TOKEN", "short")
+    assert run("plan")[0] == 64
+    monkeypatch.setenv("RSCAI_TOKEN_FILE", str(tmp_path))
+    code, _, err = run("plan")
+    assert (code, "both set" in one_line_error(err)) == (64, True)
+
+
+def test_a_plan_for_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("LWS_LEADER_ADDRESS=web-0.web\nLWS_WORKER_INDEX=1\n"))
+    code, out, _ = run("plan", "--json", "--env-file", "-")
+    assert (code, json.loads(out)["variables"]) == (0, {"LWS_LEADER_ADDRESS": "web-0.web", "LWS_WORKER_INDEX": "1"})
 
 
 def test_a_node_that_cannot_serve(run: Run, monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
@@ -142,15 +159,15 @@ def test_a_plan_shows_what_became_of_the_configuration(run: Run, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "part"),
+    ("name", "content", "part", "refused"),
     [
-        ("RSCAI_CONFIG", "models: [{source: demo, replica: 2}]", "models[0].replica: unknown key; did you mean replicas?"),
-        ("RSCAI_CONFIG", "models: [{source: demo, engine: vlm}]", "did you mean vllm?"),
-        ("RSCAI_MODEL", None, "does not exist"),
+        ("RSCAI_CONFIG", "models: [{source: demo, replica: 2}]", "models[0].replica: unknown key; did you mean replicas?", 78),
+        ("RSCAI_CONFIG", "models: [{source: demo, engine: vlm}]", "did you mean vllm?", 78),
+        ("RSCAI_MODEL", None, "does not exist", 66),
     ],
 )
 def test_a_plan_says_why_nothing_could_be_served(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None, part: str
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None, part: str, refused: int
 ) -> None:
     file = tmp_path / "models.yaml"
     if content is not None:
@@ -158,7 +175,7 @@ def test_a_plan_says_why_nothing_could_be_served(
     monkeypatch.setenv(name, str(file))
     code, out, err = run("plan", "--json")
     (line,) = json.loads(out)["models"]
-    assert (code, err) == (0, "")
+    assert (code, err) == (refused, "")
     assert line.startswith("error: ")
     assert part in line
     assert f"{'models':15} {line}\n" in run("plan")[1]
@@ -283,7 +300,7 @@ def test_health(run: Run, launcher: Launcher, phase: str, arguments: list[str], 
 def test_status(run: Run, launcher: Launcher) -> None:
     code, out, _ = run("status")
     assert code == 0
-    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replicas", "nodes: 2 alive, at least 2 wanted"]
+    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replica", "nodes: 2 alive, at least 2 wanted"]
 
 
 def test_status_as_json(run: Run, launcher: Launcher) -> None:

@@ -319,6 +319,18 @@ MODELS = st.lists(st.fixed_dictionaries({"source": SOURCES}, optional=FIELDS), m
 LIKELY = st.fixed_dictionaries({"models": MODELS}, optional={"server": DATA})
 
 
+@pytest.mark.parametrize(("limits", "target", "refused"), [({}, 64, False), ({}, 2047.5, False), ({}, 2048, True),
+    ({"max_concurrent": 2, "max_queued": 2}, None, False), ({"max_concurrent": 2, "max_queued": 2}, 64, True)])  # fmt: skip
+def test_a_load_that_is_never_seen(limits: dict[str, int], target: float | None, refused: bool) -> None:
+    scaled = {"max": 3} | ({"target_ongoing_requests": target} if target else {})
+    document = {"models": [{"source": "demo", "autoscaling": scaled} | limits]}
+    if not refused:
+        config.parse(document, "my.yaml")
+        return
+    with pytest.raises(ConfigError, match=rf"target_ongoing_requests is {target}, but a copy takes no more than \d+ requests .* set it below"):
+        config.parse(document, "my.yaml")
+
+
 @given(DATA | LIKELY)
 def test_any_data_is_a_config_or_a_config_error(data: object) -> None:
     try:

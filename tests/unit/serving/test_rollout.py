@@ -63,7 +63,7 @@ def test_what_serve_changes_in_place(
     before: dict[str, Any], after: dict[str, Any], running: int, free: list[NodeState], expected: int
 ) -> None:
     new = engine(**after)
-    assert plan_one(engine(**before), new, running, free) == Step(new, IN_PLACE, f"{new.replicas} replicas, changed in place", expected)
+    assert plan_one(engine(**before), new, running, free) == Step(new, IN_PLACE, f"{new.copies()}, changed in place", expected)
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,13 @@ SENTENCES = [
     pytest.param(
         tp(8),
         [node(4), node(4)],
-        "needs 1 node with 8 GPUs; the cluster has 2 with 4; set nodes_per_replica: 2, which fits.",
+        "needs 1 node with 8 GPUs; the cluster has 2 with 4; add nodes, or set nodes_per_replica: 2, which fits.",
         id="two nodes together would do",
     ),
     pytest.param(
         tp(6),
         [node(2), node(2), node(2), node(1)],
-        "needs 1 node with 6 GPUs; the cluster has 3 with 2 and 1 with 1; set nodes_per_replica: 3, which fits.",
+        "needs 1 node with 6 GPUs; the cluster has 3 with 2 and 1 with 1; add nodes, or set nodes_per_replica: 3, which fits.",
         id="three nodes together would do",
     ),
     pytest.param(
@@ -160,7 +160,7 @@ SENTENCES = [
     pytest.param(
         tp(4, nodes=2),
         [node(4)],
-        "needs 2 nodes with 2 GPUs each; the cluster has 1 with 4; set nodes_per_replica: 1, which fits.",
+        "needs 2 nodes with 2 GPUs each; the cluster has 1 with 4; add nodes, or set nodes_per_replica: 1, which fits.",
         id="one node would do",
     ),
     pytest.param(
