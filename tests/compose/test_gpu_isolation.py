@@ -34,13 +34,26 @@ for one in list_actors(detail=True):
         print(json.dumps([one.class_name, one.pid, nodes[one.node_id], one.placement_group_id]))
 """
 _PROCESSES = """
-import json, psutil
+import glob, json, os, psutil
+
+def pipes(pattern):
+    found = set()
+    for link in glob.glob(pattern):
+        try:
+            found.add(os.readlink(link))
+        except OSError:
+            pass
+    return {one for one in found if one.startswith("pipe:")}
+
+writers = {pipe: one.pid for one in psutil.process_iter() if "ray::Shard" in " ".join(one.cmdline()) for pipe in pipes(f"/proc/{one.pid}/fd/*")}
 for one in psutil.process_iter():
     try:
-        print(json.dumps([one.pid, one.ppid(), " ".join(one.cmdline()), one.environ().get("CUDA_VISIBLE_DEVICES")]))
+        starter = next((writers[pipe] for pipe in pipes(f"/proc/{one.pid}/fd/0") if pipe in writers), one.ppid())
+        print(json.dumps([one.pid, starter, " ".join(one.cmdline()), one.environ().get("CUDA_VISIBLE_DEVICES")]))
     except psutil.Error:
         pass
 """
+"""A shard's guardian is nobody's child, so that Ray does not kill it with the actor; it reads from the actor that started it."""
 
 
 @dataclass(frozen=True)
