@@ -3,6 +3,8 @@
 ``CONTRACTS`` is the table, in the order of precedence; docs/discovery.md is generated from it. A rule returns None where
 its contract is not in the environment, or says nothing about roles (a group of one node). A further contract is one more
 function and one more row.
+
+Longer than most modules: the rules and their table are read side by side.
 """
 
 from __future__ import annotations
@@ -453,17 +455,18 @@ def _idle(env: Environment, *names: str) -> Decision | None:
 
 
 def _rank(env: Environment, *names: str) -> tuple[str, int] | None:
-    """The first of the variables that is set, and its value."""
-    for name in names:
-        value = integer(env, name, low=0, high=MOST_NODES)
-        if value is not None:
-            return name, value
-    return None
+    """The first of the variables that is set, and its value, counted from 0."""
+    return _first(env, names, low=0)
 
 
 def _size(env: Environment, *names: str) -> tuple[str, int] | None:
+    """The first of the variables that is set, and its value, 1 or more."""
+    return _first(env, names, low=1)
+
+
+def _first(env: Environment, names: Sequence[str], *, low: int) -> tuple[str, int] | None:
     for name in names:
-        value = integer(env, name, low=1, high=MOST_NODES)
+        value = integer(env, name, low=low, high=MOST_NODES)
         if value is not None:
             return name, value
     return None

@@ -1,6 +1,7 @@
 """``ray-serve-cai doctor``: what would keep this node from serving, or slow it down, each with its fix. Starts nothing of the node.
 
 Each check looks at one thing and returns what it found; a further check is one more function and one more row of ``CHECKS``.
+Longer than most modules for the number of its checks, which share no state.
 """
 
 from __future__ import annotations
@@ -252,10 +253,12 @@ def _reach(node: Node, other: Address) -> Iterator[Finding]:
         fix = f"check that the head runs, and that TCP port {status} is open between the nodes"
         yield Finding("peer", "error", f"nothing answers on {Address(ip, status)}: {error}", fix)
         return
-    yield _admission(node, other, ip, status)
     key = _key(node)
-    if key:
-        yield from _way(ip, status, key)
+    if not key:
+        yield Finding("admission", "skipped", "there is no token to ask with")
+        return
+    yield _admission(node, other, ip, status, key)
+    yield from _way(ip, status, key)
 
 
 def _clock(ip: str, port: int) -> Finding:
@@ -278,11 +281,8 @@ def _clock(ip: str, port: int) -> Finding:
     )
 
 
-def _admission(node: Node, other: Address, ip: str, status: int) -> Finding:
+def _admission(node: Node, other: Address, ip: str, status: int, key: str) -> Finding:
     """Whether the peer, if it is a head, would let this node in."""
-    key = _key(node)
-    if not key:
-        return Finding("admission", "skipped", "there is no token to ask with")
     try:
         roll = asyncio.run(join.fetch_roll(other, status, key))
         join.compare(node.manifest, roll.manifest, roll.spanning)
