@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ray_serve_cai import __version__, cli
+from ray_serve_cai.commands import watching
 from ray_serve_cai.engines import registry
 from ray_serve_cai.errors import UnavailableError, UsageError
 from ray_serve_cai.node import health
@@ -279,7 +280,7 @@ class Launcher:
 def launcher(monkeypatch: pytest.MonkeyPatch) -> Launcher:
     made = Launcher()
     monkeypatch.setattr(health, "ask", made.ask)
-    monkeypatch.setattr(cli, "POLL_S", 0)
+    monkeypatch.setattr(watching, "POLL_S", 0)
     return made
 
 
@@ -427,7 +428,7 @@ def test_an_update_to_a_wrong_configuration(run: Run, head: Head, tmp_path: Path
 
 def test_an_update_where_nothing_is_served(run: Run, models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSCAI_STATE_FILE", str(tmp_path / "no" / "state.json"))
-    monkeypatch.setattr(cli.os, "getuid", lambda: 987_654)
+    monkeypatch.setattr(os, "getuid", lambda: 987_654)
     code, out, err = run("deploy", "--config", models)
     assert (code, out) == (69, "")
     assert "no configuration is served by this node; run this on the head, once it serves." in one_line_error(err)
