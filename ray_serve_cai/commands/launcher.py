@@ -6,10 +6,14 @@ import argparse
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ray_serve_cai.commands import common
 from ray_serve_cai.errors import RayServeCaiError, ResourceError
+
+if TYPE_CHECKING:
+    from ray_serve_cai.state import ModelFiles
 
 
 def node(arguments: argparse.Namespace) -> int:
@@ -20,7 +24,7 @@ def node(arguments: argparse.Namespace) -> int:
     from ray_serve_cai.engines import registry
     from ray_serve_cai.node import discovery, machine, secret_files
     from ray_serve_cai.node.supervisor import DEPLOYED, Served, Supervisor, directories
-    from ray_serve_cai.serving import deployed
+    from ray_serve_cai.serving import app, deployed
     from ray_serve_cai.state import ModelState
 
     logs.set_up(common.log_level(), "node")
@@ -38,7 +42,7 @@ def node(arguments: argparse.Namespace) -> int:
             registry.check_installed(engine.info)
         served = Served(
             models=tuple(ModelState(engine.name, engine.engine) for engine in engines),
-            sources=tuple(model.source for model, engine in zip(given.models, engines, strict=True) if engine.info.weights),
+            files=app.files(engines),
             max_body_mb=given.server.max_body_mb,
             spanning=tuple({engine.engine for engine in engines if engine.nodes > 1}),
         )
@@ -94,16 +98,16 @@ def doctor(arguments: argparse.Namespace) -> int:
     from ray_serve_cai import config
     from ray_serve_cai.node import discovery, machine, manifest, secret_files
     from ray_serve_cai.node import doctor as node_doctor
+    from ray_serve_cai.serving import app
 
     env, here = secret_files.read(os.environ), machine.inspect()
     planned = discovery.plan(env, here)
 
-    def models() -> list[str]:
-        given = config.from_environment(env)
-        built = common.builder(planned.drain_s)(given)
-        return [model.source for model, engine in zip(given.models, built, strict=True) if engine.info.weights]
+    def files() -> Sequence[ModelFiles]:
+        return app.files(common.builder(planned.drain_s)(config.from_environment(env)))
 
-    node = node_doctor.Node(planned, env, here, manifest.read(), models, node_doctor.is_running())
+    running = node_doctor.is_running()
+    node = node_doctor.Node(planned, env, here, manifest.read(), common.installed_engines(), files, running)
     findings = []
     for found in node_doctor.examine(node, node_doctor.peer(arguments.peer) if arguments.peer else None):
         findings.append(found)

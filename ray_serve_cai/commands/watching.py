@@ -59,6 +59,8 @@ def status(arguments: argparse.Namespace) -> int:
         print(f"model {model['name']}: {model['state']}, {model['engine']}, {counted(model['replicas'], 'replica')}{said}")
     if document["role"] != "worker":  # which does not know the others
         print(f"nodes: {document['nodes']['alive']} alive, at least {document['nodes']['expected']} wanted")
+        for ip, reason in document["nodes"]["refused"].items():
+            print(f"refused: {ip}: {reason}")
     return 0
 
 

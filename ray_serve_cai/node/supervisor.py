@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,6 @@ DEPLOYED = "deployed.json"
 RAY_START_TIMEOUT_S = 120.0
 STOP_GRACE_S = 8.0
 HEAD_LOST_S = 60.0
-REFUSED_RETRY_S = 60
 POLL_S = 0.25
 WATCH_S = 2.0
 
@@ -47,13 +46,13 @@ class Served:
 
     Attributes:
         models: their state before anything runs; the first owns the root.
-        sources: where their files are, as the configuration says it.
+        files: what a node needs to be given a part of one.
         max_body_mb: largest request body, MiB.
         spanning: engines of which a replica has ranks on several nodes.
     """
 
     models: tuple[state.ModelState, ...]
-    sources: tuple[str, ...]
+    files: tuple[state.ModelFiles, ...]
     max_body_mb: int
     spanning: tuple[str, ...] = ()
 
@@ -134,8 +133,7 @@ class Supervisor:
 
     async def _head(self, served: Served) -> None:
         await self._open_door(served)
-        for source in served.sources:
-            await asyncio.to_thread(sources.check, source, dict(self._env))
+        await self._check_files(served.files)
         self._set_token(self._given_token or token.make(self._state_dir))
         node_ip = self._plan.node_ip or self._machine.primary_ip()
         ray = await self._start_ray(node_ip)
@@ -171,11 +169,12 @@ class Supervisor:
             try:
                 return await self._ask_in(head)
             except join.REFUSALS as error:
+                await join.tell_refused(head, self._plan.ports.status, self._status.token, str(error))
                 if self._once:
                     raise
                 self._status.refused = str(error)
-                logger.error("refused: %s Trying again in %d s.", error, REFUSED_RETRY_S)
-            await asyncio.sleep(REFUSED_RETRY_S)
+                logger.error("refused: %s Trying again in %d s.", error, join.REFUSED_RETRY_S)
+            await asyncio.sleep(join.REFUSED_RETRY_S)
 
     async def _ask_in(self, head: Address) -> tuple[join.Roll, str]:
         status_port = self._plan.ports.status
@@ -186,6 +185,7 @@ class Supervisor:
         roll = await join.wait_for_head(head, status_port, self._plan.join_timeout_s, key, self._say)
         join.compare(self._manifest, roll.manifest, roll.spanning)
         self._set_token(key() or "")
+        await self._check_files(roll.files)
         node_ip = self._plan.node_ip or await join.own_ip(head, self._machine.source_ip)
         await join.check_address(node_ip, roll, lambda: join.fetch_roll(head, status_port, self._status.token))
         self._status.refused = ""
@@ -306,11 +306,16 @@ class Supervisor:
         if code:
             logger.warning("Ray did not take the drain request: %s", " ".join(child.last_lines)[-300:])
 
+    async def _check_files(self, files: Iterable[state.ModelFiles]) -> None:
+        """See that what may be placed here can be loaded here, before Ray places anything."""
+        gpus = self._plan.resources.gpus
+        await asyncio.to_thread(sources.check_all, files, dict(self._env), engines=self._engines, gpus=gpus)
+
     def _cluster(self) -> ClusterState:
         seen = state.read(self._state_file)
         if seen.models or self._served is None:
             return seen
-        return replace(seen, models=self._served.models, expected=self._plan.min_nodes)
+        return replace(seen, models=self._served.models, files=self._served.files, expected=self._plan.min_nodes)
 
     def _set_token(self, value: str) -> None:
         file = self._run_dir / "ray-token"

@@ -119,7 +119,7 @@ class Watch:
         self.desired = desired
         self._settings = settings
         waiting = tuple(ModelState(engine.name, engine.engine) for engine in desired.engines)
-        self._state = ClusterState(expected=settings.min_nodes, models=waiting)
+        self._state = ClusterState(expected=settings.min_nodes, models=waiting, files=app.files(desired.engines))
         self._answered: set[str] = set()
 
     def say(self, phase: str, detail: str, **changes: Any) -> None:
@@ -200,7 +200,7 @@ class Watch:
         )
         was_ready = self._state.was_ready or all(model.ready for model in models)
         phase, detail = phase_of(models, was_ready)
-        self.say(phase, detail, models=models, nodes=nodes, was_ready=was_ready)
+        self.say(phase, detail, models=models, nodes=nodes, files=app.files(self.desired.engines), was_ready=was_ready)
         if not was_ready and all(model.state == "failed" for model in models):
             failed = models[0]
             raise report.read(failed.name).as_error() or EngineError(f"model {failed.name!r} did not start: {failed.error}")

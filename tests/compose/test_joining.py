@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -169,6 +170,32 @@ def test_the_address_of_another_node_is_refused(cluster: Cluster) -> None:
         refused(worker, f"this node's address is {taken}, and the cluster has a living node with that address")
     assert alive(cluster) == 2
     assert cluster.api.is_ready()
+
+
+@pytest.mark.full
+def test_a_node_without_the_model(tmp_path: Path, questions: dict[str, str]) -> None:
+    """It is told so before Ray places anything on it, by itself and by the head; and it joins once the model is there."""
+    model, empty = Path(shutil.copytree(ROOT / "images/demo/model", tmp_path / "model")), tmp_path / "empty"
+    empty.mkdir()
+    for folder in (tmp_path, model, empty):
+        folder.chmod(0o755)
+    with Cluster(0, MODEL="/models", MODEL_NAME="demo", MODEL_MOUNT=str(model)) as cluster:
+        cluster.api.wait_ready()
+        with Stranger(cluster) as worker:
+            said = "model path '/models' does not exist on this node; mount it at the same path on every node."
+            refused(worker, said)
+            assert list(cluster.api.health()["nodes"]["refused"].values()) == [said]
+            assert alive(cluster) == 1
+        with Stranger(cluster, command=("ray-serve-cai", "node", "--once")) as worker:
+            assert run("docker", "wait", worker.id, timeout=60).stdout.strip() == "66"
+        with Stranger(cluster, "-v", f"{empty}:/models:ro") as worker:
+            refused(worker, "model path '/models' holds no config.json")
+            examined = run("docker", "exec", worker.id, "ray-serve-cai", "doctor", check=False)
+            assert examined.returncode == 71
+            assert examined.stdout.splitlines()[-1] == "this node cannot serve: models of the head"
+            shutil.copytree(model, empty, dirs_exist_ok=True)
+            until("it joins by itself", lambda: alive(cluster) == 2, 100)
+        assert cluster.api.ask(QUESTION) == questions[QUESTION]
 
 
 @pytest.mark.full

@@ -269,7 +269,7 @@ class Launcher:
     def ask(self, path: str) -> tuple[int, dict[str, Any]]:
         if path == "/health":
             shown = {"role": "head", "phase": "ready", "phase_detail": "all", "models": list(self.models)}
-            return 200, shown | {"nodes": {"alive": 2, "expected": 2}}
+            return 200, shown | {"nodes": {"alive": 2, "expected": 2, "refused": {"10.0.0.9": "no model"}}}
         phase = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if phase is None:
             raise UnavailableError("no launcher answers.")
@@ -301,13 +301,13 @@ def test_health(run: Run, launcher: Launcher, phase: str, arguments: list[str], 
 def test_status(run: Run, launcher: Launcher) -> None:
     code, out, _ = run("status")
     assert code == 0
-    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replica", "nodes: 2 alive, at least 2 wanted"]
+    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replica", "nodes: 2 alive, at least 2 wanted", "refused: 10.0.0.9: no model"]
 
 
 def test_status_as_json(run: Run, launcher: Launcher) -> None:
     code, out, _ = run("status", "--json")
     assert code == 0
-    assert json.loads(out)["nodes"] == {"alive": 2, "expected": 2}
+    assert json.loads(out)["nodes"] == {"alive": 2, "expected": 2, "refused": {"10.0.0.9": "no model"}}
 
 
 def test_waiting_shows_each_phase_once(run: Run, launcher: Launcher) -> None:

@@ -22,7 +22,7 @@ LAYERS = {
     "state": set(),
     "private_file": set(),
     "config": {"errors"},
-    "sources": {"errors"},
+    "sources": {"errors", "state"},
     "engines": {"config", "errors", "cgroup", "labels", "engine_ports", "logs"},
     "serving": {"engines", "config", "errors", "labels", "private_file", "sources", "state"},
     "node": {"errors", "engine_ports", "labels", "private_file", "sources", "state", "cgroup"},

@@ -10,6 +10,7 @@ CODES = {
     "UsageError": os.EX_USAGE,
     "ModelNotFoundError": os.EX_NOINPUT,
     "UnavailableError": os.EX_UNAVAILABLE,
+    "HubError": os.EX_UNAVAILABLE,
     "EngineError": os.EX_SOFTWARE,
     "ResourceError": os.EX_OSERR,
     "SessionChangedError": os.EX_TEMPFAIL,

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from ray_serve_cai import __version__
 from ray_serve_cai.node import status as module
 from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.node.refusals import Refusals
 from ray_serve_cai.node.status import NodeStatus
 from ray_serve_cai.state import ClusterState, ModelState, NodeState
 
@@ -19,12 +20,13 @@ READY = ModelState("demo", "vllm", ready=True, state="ready", replicas=1)
 NODES = (NodeState("1", "10.0.0.1", True, "head"), NodeState("2", "10.0.0.2", False, "worker", 1))
 STATES = {
     "starting": ClusterState(models=(WAITING,), expected=2),
-    "loading": ClusterState("loading weights", "loading weights: demo", (WAITING,), NODES, 2),
-    "half": ClusterState("loading weights", "loading weights: b", (READY, ModelState("b", "vllm")), NODES, 2),
-    "both": ClusterState("ready", "every model answers", (READY, ModelState("b", "vllm", ready=True)), NODES, 2, was_ready=True),
-    "ready": ClusterState("ready", "every model answers", (READY,), NODES, 2, was_ready=True),
-    "degraded": ClusterState("degraded", "not answering: demo", (WAITING,), NODES, 2, was_ready=True),
-    "failed": ClusterState("failed", "no memory", (ModelState("demo", "vllm", state="failed", error="no memory"),), NODES, 2),
+    "waiting": ClusterState("waiting for nodes", "nodes joined 1/2", (WAITING,), NODES, expected=2),
+    "loading": ClusterState("loading weights", "loading weights: demo", (WAITING,), NODES, expected=2),
+    "half": ClusterState("loading weights", "loading weights: b", (READY, ModelState("b", "vllm")), NODES, expected=2),
+    "both": ClusterState("ready", "every model answers", (READY, ModelState("b", "vllm", ready=True)), NODES, expected=2, was_ready=True),
+    "ready": ClusterState("ready", "every model answers", (READY,), NODES, expected=2, was_ready=True),
+    "degraded": ClusterState("degraded", "not answering: demo", (WAITING,), NODES, expected=2, was_ready=True),
+    "failed": ClusterState("failed", "no memory", (ModelState("demo", "vllm", state="failed", error="no memory"),), NODES, expected=2),
 }
 
 Make = Callable[..., NodeStatus]
@@ -99,7 +101,7 @@ async def test_all_that_health_says(make: Make, connect: Connect) -> None:
         "engine": "vllm",
         "model": "demo",
         "models": [{"name": "demo", "engine": "vllm", "ready": True, "state": "ready", "replicas": 1, "error": ""}],
-        "nodes": {"alive": 1, "expected": 2},
+        "nodes": {"alive": 1, "expected": 2, "refused": {}},
         "version": __version__,
     }
 
@@ -167,6 +169,7 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
             {"id": "2", "ip": "10.0.0.2", "alive": False, "role": "worker", "replicas": 1, "engines": [], "cpus": 0, "gpus": 0},
         ],
         "spanning": ["vllm"],
+        "files": [],
     }
 
 
@@ -248,3 +251,23 @@ async def test_listening(make: Make) -> None:
             assert json.loads(await answer.text())["status"] == "ok"
     finally:
         await runner.cleanup()
+
+
+async def test_who_waits_hears_of_nodes_that_are_refused(make: Make, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what they say themselves, or by their token; what comes through the front door says nothing about a node."""
+    monkeypatch.setattr(module, "LOOPBACK", ())
+    status = make("waiting")
+    client = await connect(status)
+    said = {"reason": "no model here."}
+    assert (await client.post("/refused", json=said)).status == 401
+    assert "another token" in status.refusals.current()["127.0.0.1"]
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert (await client.post("/refused", json=["x"], headers=headers)).status == 400
+    assert (await client.post("/refused", json=said, headers=headers)).status == 204
+    document = await (await client.get("/health")).json()
+    assert document["nodes"] == {"alive": 1, "expected": 2, "refused": {"127.0.0.1": "no model here."}}
+    assert document["phase_detail"] == "nodes joined 1/2; 127.0.0.1 is refused: no model here."
+    monkeypatch.setattr(module, "LOOPBACK", ("127.0.0.1",))
+    status.refusals = Refusals()
+    await client.get("/cluster")
+    assert status.refusals.current() == {}
