@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ray_serve_cai import logs
 from ray_serve_cai.commands import launcher, serving, watching
 from ray_serve_cai.errors import RayServeCaiError, UsageError
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("RSCAI_TRACEBACK", "") in ("1", "true", "yes"):
             raise
         if str(error):
-            print(f"ray-serve-cai: error: {error}", file=sys.stderr, flush=True)
+            print(logs.last_words(str(error)), file=sys.stderr, flush=True)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -39,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
         self.print_usage(sys.stderr)
-        self.exit(UsageError.exit_code, f"ray-serve-cai: error: {message}\n")
+        self.exit(UsageError.exit_code, f"{logs.ERROR}{message}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

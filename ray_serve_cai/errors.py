@@ -6,6 +6,7 @@
     ├── UnavailableError        69  EX_UNAVAILABLE: the head or a service is out of reach
     │   └── HubError                69  the model hub is out of reach
     ├── EngineError             70  EX_SOFTWARE: the engine did not start or died
+    ├── HookError               70  EX_SOFTWARE: a hook of the site failed
     ├── ResourceError           71  EX_OSERR: a port in use, no memory, no shared memory, no room for a replica
     ├── SessionChangedError     75  EX_TEMPFAIL: the head is another one than the one that was joined
     ├── TokenError              77  EX_NOPERM: a cluster token is missing or wrong
@@ -66,6 +67,10 @@ class EngineError(RayServeCaiError):
     """The engine did not start, or died while serving."""
 
 
+class HookError(RayServeCaiError):
+    """A program of the hooks' directory failed."""
+
+
 class ResourceError(RayServeCaiError):
     """The machine, or the cluster, lacks something: a free port, memory, shared memory, room for a replica."""
 
@@ -107,6 +112,7 @@ ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
         UnavailableError,
         HubError,
         EngineError,
+        HookError,
         ResourceError,
         SessionChangedError,
         TokenError,

@@ -35,3 +35,10 @@ def log_level() -> str:
     from ray_serve_cai.node.environment import choice
 
     return choice(os.environ, "RSCAI_LOG_LEVEL", ("debug", "info", "warning", "error"), "info")
+
+
+def log_format() -> str:
+    from ray_serve_cai import logs
+    from ray_serve_cai.node.environment import choice
+
+    return choice(os.environ, "RSCAI_LOG_FORMAT", logs.FORMATS, logs.TEXT)

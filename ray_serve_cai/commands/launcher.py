@@ -27,9 +27,10 @@ def node(arguments: argparse.Namespace) -> int:
     from ray_serve_cai.serving import app, deployed
     from ray_serve_cai.state import ModelState
 
-    logs.set_up(common.log_level(), "node")
+    logs.set_up(common.log_level(), "launcher", common.log_format())
     here, env = machine.inspect(), secret_files.read(os.environ)
     planned = discovery.plan(env, here)
+    logs.speak_as(planned.role)
     if planned.role == "idle":
         said = ", ".join(f"{name} is {value}" for name, value in planned.variables.items())
         logging.info("%s: the first process of this machine runs the node; this one has nothing to do", said)

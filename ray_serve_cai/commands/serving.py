@@ -17,10 +17,11 @@ def serve(arguments: argparse.Namespace) -> int:
     from ray_serve_cai.node import command, discovery, machine
     from ray_serve_cai.serving import controller
 
-    logs.set_up(common.log_level(), "serve")
+    logs.set_up(common.log_level(), "serve", common.log_format())
     given = config.load(arguments.config) if arguments.config else config.from_environment(os.environ)
     here = machine.inspect()
     planned = discovery.plan(os.environ, here)
+    logs.speak_as(planned.role)
     address = os.environ.get("RAY_ADDRESS") or str(command.gcs_address(planned, planned.node_ip or here.primary_ip()))
     settings = controller.ServeSettings(
         ray_address=address,

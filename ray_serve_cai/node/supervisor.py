@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ray_serve_cai import private_file, sources, state
+from ray_serve_cai import logs, private_file, sources, state
 from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, SessionChangedError, UnavailableError
-from ray_serve_cai.node import command, frontdoor, join, manifest, preflight, status, token
+from ray_serve_cai.node import command, frontdoor, hooks, join, manifest, preflight, status, token
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
@@ -110,7 +110,7 @@ class Supervisor:
         everywhere = self._plan.role == "head"
         server = await status.listen(self._status, "0.0.0.0" if everywhere else "127.0.0.1", self._plan.ports.status)
         try:
-            return await self._until_stopped(self._head(self._served) if self._served else self._worker())
+            return await self._until_stopped(self._live())
         finally:
             for child in reversed(self._children):
                 await child.stop(STOP_GRACE_S)
@@ -131,6 +131,14 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(living, stopping, return_exceptions=True)
 
+    async def _live(self) -> None:
+        for hook in hooks.found(self._env):
+            self._say(f"running hook {hook.name}")
+            child = Child(f"hook {hook.name}")
+            self._children.append(child)
+            await hooks.run(hook, child, self._env | {"RSCAI_ROLE": self._plan.role})
+        await (self._head(self._served) if self._served else self._worker())
+
     async def _head(self, served: Served) -> None:
         await self._open_door(served)
         await self._check_files(served.files)
@@ -141,7 +149,8 @@ class Supervisor:
         serving = Child("serve")
         files = {"RSCAI_STATE_FILE": str(self._state_file), "RSCAI_DEPLOYED_FILE": str(self._state_dir / DEPLOYED)}
         decided = {"RSCAI_ROLE": self._plan.role, "RSCAI_MIN_NODES": str(self._plan.min_nodes)}  # not to be found out once more
-        env = self._env | files | decided | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
+        records = {"RSCAI_LOG_FORMAT": logs.JSON}  # which this process passes on as it was told to
+        env = self._env | files | decided | records | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
         self._children.append(serving)
         await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
         await self._first_death(ray, serving, self._door)

@@ -12,6 +12,7 @@ CODES = {
     "UnavailableError": os.EX_UNAVAILABLE,
     "HubError": os.EX_UNAVAILABLE,
     "EngineError": os.EX_SOFTWARE,
+    "HookError": os.EX_SOFTWARE,
     "ResourceError": os.EX_OSERR,
     "SessionChangedError": os.EX_TEMPFAIL,
     "TokenError": os.EX_NOPERM,
