@@ -46,7 +46,15 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class NodeState:
-    """One Ray node; ``replicas`` counts what it runs of any model, ``engines`` are those installed there, CPUs and GPUs all it offers."""
+    """One Ray node.
+
+    Attributes:
+        replicas: those of any model with their first rank here.
+        shards: those with ranks here, and their first rank elsewhere.
+        draining: it is about to leave, and takes nothing new.
+        engines: those installed here.
+        cpus: all that it offers, as ``gpus``.
+    """
 
     id: str
     ip: str
@@ -56,6 +64,13 @@ class NodeState:
     engines: tuple[str, ...] = ()
     cpus: float = 0
     gpus: float = 0
+    shards: int = 0
+    draining: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether something can be placed on it."""
+        return self.alive and not self.draining
 
 
 @dataclass(frozen=True)

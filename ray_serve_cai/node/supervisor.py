@@ -297,7 +297,7 @@ class Supervisor:
                 return
             node_ip = self._plan.node_ip or await join.own_ip(self._plan.head, self._machine.source_ip)
             node = roll.node(node_ip)
-            if roll.stopping or node is None or not node["replicas"]:
+            if roll.stopping or node is None or not (node["replicas"] or node.get("shards")):
                 return
             if not told:
                 told = True
