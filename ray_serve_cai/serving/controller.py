@@ -19,7 +19,7 @@ import httpx
 
 from ray_serve_cai import state
 from ray_serve_cai.config import Config
-from ray_serve_cai.engines import report
+from ray_serve_cai.engines import report, sealed
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.report import StartReport
 from ray_serve_cai.errors import EngineError, ResourceError, UnavailableError
@@ -89,7 +89,8 @@ def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: 
     client = _connect(settings)
 
     def apply(wanted: Desired) -> None:
-        client.deploy_applications(app.serve_schema(wanted.config, wanted.engines, port=settings.serve_port))
+        engines = [sealed.seal(engine, sealed.put) for engine in wanted.engines]
+        client.deploy_applications(app.serve_schema(wanted.config, engines, port=settings.serve_port))
         watch.desired = wanted
 
     def keep(config: Config) -> None:
