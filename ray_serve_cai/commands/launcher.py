@@ -31,6 +31,8 @@ def node(arguments: argparse.Namespace) -> int:
     here, env = machine.inspect(), secret_files.read(os.environ)
     planned = discovery.plan(env, here)
     logs.speak_as(planned.role)
+    for doubt in planned.doubts:
+        logging.warning("%s", doubt)
     if planned.role == "idle":
         said = ", ".join(f"{name} is {value}" for name, value in planned.variables.items())
         logging.info("%s: the first process of this machine runs the node; this one has nothing to do", said)
@@ -66,13 +68,15 @@ def plan(arguments: argparse.Namespace) -> int:
         print(json.dumps(document, indent=2))
     else:
         for key, value in document.items():
+            if key == "doubts" and not value:
+                continue
             print(f"{key:15} {_shown(key, value)}")
     return refused.exit_code if refused else 0
 
 
 def _shown(key: str, value: object) -> str:
     """A value of the plan as people read it."""
-    if key == "models" and isinstance(value, list):
+    if key in ("models", "doubts") and isinstance(value, list):
         return f"\n{'':15} ".join(value)
     if isinstance(value, list):
         return " ".join(value) or "nothing to start"

@@ -91,7 +91,8 @@ def role(node: Node) -> Finding:
     """Which contract decided."""
     plan = node.plan
     read = ", ".join(f"{name}={value}" for name, value in plan.variables.items())
-    return Finding("role", "ok", f"{plan.role} by rule {plan.rule!r}" + (f" ({read})" if read else ""))
+    said = f"{plan.role} by rule {plan.rule!r}" + (f" ({read})" if read else "")
+    return Finding("role", "warning" if plan.doubts else "ok", said, " ".join(plan.doubts))
 
 
 def shared_memory(node: Node) -> Finding:
