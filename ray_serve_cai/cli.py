@@ -1,4 +1,4 @@
-"""``ray-serve-cai``: node, plan, doctor, health, status, serve, deploy, engines. Each command imports only what it needs.
+"""``ray-serve-cai``: node, plan, doctor, health, status, serve, deploy, fetch, engines. Each command imports only what it needs.
 
 One module for all commands: each is a few lines that hand over to the package.
 """
@@ -115,6 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--timeout", type=float, default=1800, metavar="S", help="seconds to wait; the update goes on after that (default: %(default)s)"
     )
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
+    made = command(
+        "fetch",
+        fetch,
+        "Download a model of the Hugging Face hub once, into the cache that nodes share, and verify it.",
+        "docker compose -f compose/cpu.yaml run --rm fetch Qwen/Qwen3-0.6B\n  HF_HOME=/shared/hf ray-serve-cai fetch Qwen/Qwen3-0.6B",
+    )
+    made.add_argument("model", metavar="MODEL", help="an id of the hub; a shipped name or a path needs no fetching, and is left alone")
+    made.add_argument("--revision", default="main", metavar="R", help="a branch, a tag or a commit (default: %(default)s)")
+    made.add_argument("--verify", action="store_true", help="hash also the files that are there already (default: look at their sizes)")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
@@ -352,6 +362,15 @@ def deploy(arguments: argparse.Namespace) -> int:
                 said.add(line)
                 print(line, flush=True)
     return 0
+
+
+def fetch(arguments: argparse.Namespace) -> int:
+    """Have a model in the cache."""
+    from ray_serve_cai.fetch import command
+    from ray_serve_cai.node import secret_files
+
+    env = secret_files.read(os.environ)
+    return command.run(arguments.model, env, revision=arguments.revision, verify=arguments.verify, as_json=arguments.json)
 
 
 def engines(arguments: argparse.Namespace) -> int:
