@@ -5,7 +5,7 @@ SHELL := bash
 COMPOSE := docker compose -f compose/cpu.yaml
 VENV := build/venv
 PYTHON ?= python3
-export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT
+export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
 .PHONY: help up down status logs image locks generate test test-full bench lint format venv
 

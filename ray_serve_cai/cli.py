@@ -116,6 +116,16 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=1800, metavar="S", help="seconds to wait; the update goes on after that (default: %(default)s)"
     )
     made.add_argument("--json", action="store_true", help="print an object for scripts")
+    made = command(
+        "fetch",
+        serving.fetch,
+        "Download a model of the Hugging Face hub once, into the cache that nodes share, and verify it.",
+        "docker compose -f compose/cpu.yaml run --rm fetch Qwen/Qwen3-0.6B\n  HF_HOME=/shared/hf ray-serve-cai fetch Qwen/Qwen3-0.6B",
+    )
+    made.add_argument("model", metavar="MODEL", help="an id of the hub; a shipped name or a path needs no fetching, and is left alone")
+    made.add_argument("--revision", default="main", metavar="R", help="a branch, a tag or a commit (default: %(default)s)")
+    made.add_argument("--verify", action="store_true", help="hash also the files that are there already (default: look at their sizes)")
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", watching.engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
     return parser

@@ -35,6 +35,15 @@ def counted(number: float, name: str) -> str:
     return f"{number:g} {name}{'' if number == 1 else 's'}"
 
 
+def sized(count: int) -> str:
+    """Bytes as people read them: ``1.5 GiB``, ``300 MiB``, ``38 KiB``, ``12 bytes``."""
+    if count >= 1 << 30:
+        return f"{count / (1 << 30):.1f} GiB"
+    if count >= 1 << 20:
+        return f"{count >> 20} MiB"
+    return f"{count >> 10} KiB" if count >= 1 << 10 else counted(count, "byte")
+
+
 class RayServeCaiError(Exception):
     """Base of all errors that the package raises on purpose; ``str()`` is one readable line."""
 

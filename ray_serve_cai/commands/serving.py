@@ -1,4 +1,4 @@
-"""What is served: the commands ``serve`` and ``deploy``."""
+"""What is served, and from what: the commands ``serve``, ``deploy`` and ``fetch``."""
 
 from __future__ import annotations
 
@@ -63,3 +63,12 @@ def deploy(arguments: argparse.Namespace) -> int:
                 said.add(line)
                 print(line, flush=True)
     return 0
+
+
+def fetch(arguments: argparse.Namespace) -> int:
+    """Have a model in the cache."""
+    from ray_serve_cai.fetch import command
+    from ray_serve_cai.node import secret_files
+
+    env = secret_files.read(os.environ)
+    return command.run(arguments.model, env, revision=arguments.revision, verify=arguments.verify, as_json=arguments.json)

@@ -24,7 +24,7 @@ from typing import Literal
 import psutil
 
 from ray_serve_cai import sources
-from ray_serve_cai.errors import RayServeCaiError, UnavailableError, counted
+from ray_serve_cai.errors import RayServeCaiError, UnavailableError, counted, sized
 from ray_serve_cai.node import address, health, join, preflight, token
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.discovery import NodePlan
@@ -99,11 +99,11 @@ def shared_memory(node: Node) -> Finding:
     """Ray's object store, NCCL and the engines' queues between ranks live in /dev/shm."""
     size = node.machine.shm_bytes
     if size >= SMALL_SHM:
-        return Finding("shm", "ok", _size(size))
+        return Finding("shm", "ok", sized(size))
     return Finding(
         "shm",
         "warning",
-        f"/dev/shm has {_size(size)}: Ray's object store goes to /tmp, and ranks on one node may not start",
+        f"/dev/shm has {sized(size)}: Ray's object store goes to /tmp, and ranks on one node may not start",
         "start the container with --shm-size 1g, or mount an emptyDir of medium Memory at /dev/shm",
     )
 
@@ -127,7 +127,7 @@ def rdma(node: Node) -> Finding:
     return Finding(
         "RDMA",
         "warning",
-        f"{counted(len(devices), 'device')}, but locked memory is limited to {_size(limit)}",
+        f"{counted(len(devices), 'device')}, but locked memory is limited to {sized(limit)}",
         "start the container with --ulimit memlock=-1",
     )
 
@@ -135,7 +135,7 @@ def rdma(node: Node) -> Finding:
 def memory(node: Node) -> Finding:
     """The container's limit, or the machine's."""
     size, cpus = node.machine.memory_bytes, node.machine.cpus
-    said = f"{_size(size)}, {counted(cpus, 'CPU')}"
+    said = f"{sized(size)}, {counted(cpus, 'CPU')}"
     if size >= LITTLE_MEMORY:
         return Finding("memory", "ok", said)
     return Finding("memory", "warning", said, "Ray and an engine take 4 GiB before any weights; raise the container's limit")
@@ -166,9 +166,9 @@ def disk(node: Node) -> Finding:
         )
     if free < LITTLE_DISK:
         return Finding(
-            "disk", "warning", f"{_size(free)} free for the model cache {cache}", "give its volume more room, or name another with HF_HOME"
+            "disk", "warning", f"{sized(free)} free for the model cache {cache}", "give its volume more room, or name another with HF_HOME"
         )
-    return Finding("disk", "ok", f"{_size(free)} free for the model cache {cache}")
+    return Finding("disk", "ok", f"{sized(free)} free for the model cache {cache}")
 
 
 def models(node: Node) -> Finding:
@@ -350,10 +350,6 @@ def _of_error(check: str, error: RayServeCaiError) -> Finding:
     """An error's own line, which says the fact, the value and the fix."""
     fact, semicolon, fix = str(error).rstrip(".").partition("; ")
     return Finding(check, "error", fact, fix if semicolon else "")
-
-
-def _size(count: int) -> str:
-    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count >> 20} MiB"
 
 
 def _cuda() -> int | None:

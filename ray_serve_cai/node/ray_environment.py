@@ -40,8 +40,12 @@ def proxy_threads(cpus: int) -> int:
 
 
 def child_environment(env: Environment, drain_s: int, cpus: int) -> dict[str, str]:
-    """The environment of Ray and serving: the given one without the token and a scheduler's ranks, and what must hold on every node."""
-    kept = {name: value for name, value in env.items() if name not in (token.VARIABLE, "RAY_AUTH_TOKEN", *OF_THIS_PROCESS)}
+    """The environment of Ray and serving: the given one without the token and a scheduler's ranks, and what must hold on every node.
+
+    Nor are variables of the hub kept that are empty: huggingface_hub takes an empty HF_ENDPOINT for an address (its constants.py, 2.4.0).
+    """
+    dropped = (token.VARIABLE, "RAY_AUTH_TOKEN", *OF_THIS_PROCESS)
+    kept = {name: value for name, value in env.items() if name not in dropped and (value or not name.startswith("HF_"))}
     proxy = {
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(drain_s, 120)),
         "RAY_SERVE_HAPROXY_NBTHREAD": env.get("RAY_SERVE_HAPROXY_NBTHREAD") or str(proxy_threads(cpus)),

@@ -18,7 +18,7 @@ from ray_serve_cai.node import health
 from ray_serve_cai.serving import mailbox
 from ray_serve_cai.serving.mailbox import Answer, Mailbox, Request
 
-COMMANDS = ("node", "plan", "doctor", "health", "status", "serve", "deploy", "engines")
+COMMANDS = ("node", "plan", "doctor", "health", "status", "serve", "deploy", "fetch", "engines")
 Run = Callable[..., tuple[int, str, str]]
 
 

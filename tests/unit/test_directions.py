@@ -23,6 +23,7 @@ LAYERS = {
     "private_file": set(),
     "config": {"errors"},
     "sources": {"errors", "state"},
+    "fetch": {"errors", "sources"},
     "engines": {"config", "errors", "cgroup", "labels", "engine_ports", "logs"},
     "serving": {"engines", "config", "errors", "labels", "private_file", "sources", "state"},
     "node": {"errors", "engine_ports", "labels", "logs", "private_file", "sources", "state", "cgroup"},
@@ -30,7 +31,7 @@ LAYERS = {
     "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
     "ray_processes": set(),
     "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes"},
-    "commands": {"node", "serving", "engines", "config", "errors", "state", "logs"},
+    "commands": {"node", "serving", "engines", "config", "errors", "state", "logs", "fetch"},
     "cli": {"commands", "errors", "logs"},
 }
 HEAVY = {"ray", "vllm", "sglang", "torch"}
@@ -100,6 +101,8 @@ def loaded_by(code: str) -> set[str]:
         pytest.param("from ray_serve_cai import cli; cli.main(['plan'])", HEAVY | {"aiohttp", "httpx"}, id="plan"),
         pytest.param("from ray_serve_cai import cli; cli.main(['health'])", HEAVY | {"pydantic", "aiohttp", "httpx", "yaml"}, id="health"),
         pytest.param("from ray_serve_cai import cli; cli.main(['engines'])", HEAVY | {"aiohttp"}, id="engines"),
+        pytest.param("import ray_serve_cai.fetch.command", HEAVY | {"huggingface_hub", "httpx", "pydantic", "aiohttp"}, id="fetch"),
+        pytest.param("from ray_serve_cai import cli; cli.main(['fetch', '/'])", HEAVY | {"huggingface_hub", "httpx"}, id="fetch of a path"),
         pytest.param("import ray_serve_cai.node.supervisor", HEAVY | {"pydantic"}, id="the launcher"),
         pytest.param(
             "import ray_serve_cai.engines; ray_serve_cai.engines.get_registry().installed()",

@@ -1,3 +1,4 @@
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from ray_serve_cai.state import ModelFiles
 def model_at(directory: Path) -> Path:
     directory.mkdir(parents=True)
     (directory / "config.json").write_text("{}")
+    (directory / "model.safetensors").touch()
     return directory
 
 
@@ -189,8 +191,9 @@ def test_a_token_with_a_line_end_is_used_without_it(shipped: Path, hub: Hub, env
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
 def test_offline(shipped: Path, hub: Hub, env: dict[str, str], value: str) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"'org/model' is not in the cache and HF_HUB_OFFLINE is set; use a local path"):
+    with pytest.raises(ModelNotFoundError, match=r"'org/model' is not in the cache and HF_HUB_OFFLINE is set; use a local path") as caught:
         sources.check("org/model", env | {"HF_HUB_OFFLINE": value}, shipped)
+    assert str(caught.value).endswith("or download it where the hub is reachable: ray-serve-cai fetch org/model.")
     assert hub.seen == []
 
 
@@ -206,3 +209,78 @@ def test_only_what_may_be_placed_on_a_node_must_be_there(tmp_path: Path) -> None
         sources.check_all(files, {}, engines=["vllm", "sglang"], gpus=4)
     with pytest.raises(ModelNotFoundError, match="'/large'"):
         sources.check_all(files, {}, engines=["vllm"], gpus=8)
+def snapshot(tmp_path: Path, *names: str, index: object = None, commit: str = "c1") -> Path:
+    """A snapshot of links to blobs, as the hub's own library makes it; an index names the weights of a model."""
+    made = tmp_path / "hf/hub/models--org--model/snapshots" / commit
+    blobs = made.parent.parent / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        blob = blobs / f"blob-{name.replace('/', '-')}"
+        blob.write_text(json.dumps(index) if name.endswith("index.json") else "{}")
+        (made / name).symlink_to(blob)
+    return made
+
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+MAP = {"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.mark.issue(6)
+@pytest.mark.parametrize(
+    ("names", "index", "complete"),
+    [
+        pytest.param(["config.json", "model.safetensors"], None, True, id="one file"),
+        pytest.param(["config.json", "consolidated.safetensors"], None, True, id="one file of another name"),
+        pytest.param(["config.json", "pytorch_model.bin"], None, True, id="pickled"),
+        pytest.param(["config.json"], None, False, id="no weights"),
+        pytest.param(["config.json", "training_args.bin", "onnx/model.safetensors"], None, False, id="nothing that is weights"),
+        pytest.param(["model.safetensors"], None, False, id="no config.json"),
+        pytest.param(["config.json", INDEX, *SHARDS], MAP, True, id="all shards"),
+        pytest.param(["config.json", INDEX, SHARDS[0]], MAP, False, id="a shard that is not there"),
+        pytest.param(["config.json", INDEX], MAP, False, id="no shard"),
+        pytest.param(["config.json", *SHARDS], None, True, id="all shards, before their index"),
+        pytest.param(["config.json", SHARDS[1]], None, False, id="a shard, before the index"),
+        pytest.param(["config.json", INDEX, *SHARDS], "half of it", False, id="an index that is none"),
+        pytest.param(["config.json", INDEX, *SHARDS], {"weight_map": []}, False, id="an index of something else"),
+        pytest.param(["config.json", "pytorch_model.bin.index.json", SHARDS[0]], MAP, False, id="a shard less than a pickled index names"),
+    ],
+)
+def test_a_snapshot_is_complete(tmp_path: Path, env: dict[str, str], names: list[str], index: object, complete: bool) -> None:
+    made = snapshot(tmp_path, *names, index=index)
+    assert sources.is_complete(made) == complete
+    assert sources.is_cached("org/model", env) == complete
+
+
+@pytest.mark.issue(6)
+def test_a_file_on_its_way_is_not_there(tmp_path: Path) -> None:
+    made = snapshot(tmp_path, "config.json", "model.safetensors", "tokenizer.json")
+    blobs = made.parent.parent / "blobs"
+    (blobs / "of-another-commit.incomplete").touch()
+    assert sources.is_complete(made)
+    (blobs / "blob-model.safetensors.1a2b3c4d.incomplete").touch()  # with the random part of huggingface_hub's names
+    assert sources.is_complete(made)
+    (blobs / "blob-tokenizer.incomplete").touch()
+    assert sources.is_complete(made)
+    (blobs / "blob-tokenizer.json").unlink()
+    assert not sources.is_complete(made)
+
+
+@pytest.mark.issue(6)
+def test_what_main_points_to_decides(tmp_path: Path, env: dict[str, str], hub: Hub) -> None:
+    """An engine loads main: an older commit that is complete does not help it."""
+    old = snapshot(tmp_path, "config.json", "model.safetensors", commit="old")
+    assert sources.cached("org/model", env) == old
+    refs = old.parent.parent / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("new")
+    assert not sources.is_cached("org/model", env)
+    snapshot(tmp_path, "config.json", INDEX, SHARDS[0], index=MAP, commit="new")
+    assert not sources.is_cached("org/model", env)
+    assert sources.cached("org/model", env, "old") == old
+    sources.check("org/model", env)
+    assert len(hub.seen) == 1
+    (refs / "main").write_text("old\n")
+    assert sources.cached("org/model", env) == old
+    assert sources.cached("org/model", env, "v1") is None

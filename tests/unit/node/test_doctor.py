@@ -82,7 +82,7 @@ def test_rdma(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "dev/infiniband").mkdir(parents=True)
     (tmp_path / "dev/infiniband/uverbs0").touch()
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64 << 10, 64 << 10))
-    judged(doctor.rdma(make()), "warning", "1 device", "locked memory is limited to 0 MiB", "--ulimit memlock=-1")
+    judged(doctor.rdma(make()), "warning", "1 device", "locked memory is limited to 64 KiB", "--ulimit memlock=-1")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     judged(doctor.rdma(make()), "ok", "1 device")
 

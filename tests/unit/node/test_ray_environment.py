@@ -10,6 +10,12 @@ def test_children_see_the_environment_without_the_token() -> None:
     assert (child["PATH"], child["HF_TOKEN"]) == ("/bin", "hf")
 
 
+def test_what_is_empty_is_not_set_for_the_hubs_library() -> None:
+    """It would take an empty HF_ENDPOINT for an address."""
+    child = child_environment({"HF_ENDPOINT": "", "HF_HUB_OFFLINE": "", "HF_HOME": "/hf"}, 60, 2)
+    assert {name: value for name, value in child.items() if name.startswith("HF_")} == {"HF_HOME": "/hf"}
+
+
 def test_a_schedulers_ranks_are_not_the_engines() -> None:
     env = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "n0", "LOCAL_RANK": "0", "RAY_ADDRESS": "n0:6379", "NCCL_DEBUG": "INFO"}
     child = child_environment(env, 60, 2)
