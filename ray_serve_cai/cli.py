@@ -167,10 +167,11 @@ def node(arguments: argparse.Namespace) -> int:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Print the plan; the exit code is the one with which `node` would refuse it."""
-    from ray_serve_cai.node import command, discovery, env_file, machine, secret_files, token
+    from ray_serve_cai.node import command, discovery, env_file, machine, secret_files, tls, token
 
     env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else secret_files.read(os.environ)
     token.given(env)
+    tls.given(env)
     planned = discovery.plan(env, machine.inspect())
     line = [] if planned.role == "idle" else command.ray_start(planned, _installed_engines(), planned.node_ip)
     document = json.loads(discovery.as_json(planned, line))
@@ -294,6 +295,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Apply the configuration and watch; the launcher's head runs this as a child."""
     from ray_serve_cai import config, logs
     from ray_serve_cai.node import command, discovery, machine
+    from ray_serve_cai.node.address import everywhere
     from ray_serve_cai.serving import controller
 
     logs.set_up(_log_level(), "serve")
@@ -310,6 +312,7 @@ def serve(arguments: argparse.Namespace) -> int:
         deployed_file=Path(os.environ.get("RSCAI_DEPLOYED_FILE") or _state_file().with_name("deployed.json")),
         alone=planned.role == "single",
         min_gpus=planned.min_gpus,
+        serve_host=everywhere(planned.node_ip),
     )
     controller.run(given, _builder(planned.drain_s), settings)
     return 0
