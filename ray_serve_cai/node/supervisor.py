@@ -191,6 +191,7 @@ class Supervisor:
         self._set_token(key() or "")
         node_ip = self._plan.node_ip or await join.own_ip(head, self._machine.source_ip)
         tls.check(self._env, node_ip)
+        await tls.greet(self._env, head)
         await join.check_address(node_ip, roll, lambda: join.fetch_roll(head, status_port, self._status.token))
         self._status.refused = ""
         return roll, node_ip

@@ -6,17 +6,24 @@ found here would otherwise be a cluster that hangs: gRPC tries again for ever an
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import os
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Any
 
-from ray_serve_cai.errors import TlsError, UsageError
+from ray_serve_cai.errors import TlsError, UnavailableError, UsageError
+from ray_serve_cai.node import address
+from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.environment import Environment, choice, text
 
 SWITCH = "RAY_USE_TLS"
 CERTIFICATE, KEY, AUTHORITY = "RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT"
+GREETING_S = 60.0
+POLL_S = 0.5
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""How a client of HTTP/2 begins: the preface, and settings without a change (RFC 9113, 3.4)."""
 _HOLD = {
     CERTIFICATE: (b"-----BEGIN CERTIFICATE-----", "this node's certificate"),
     KEY: (b"PRIVATE KEY-----", "its private key"),
@@ -72,13 +79,62 @@ def check(env: Environment, node_ip: str | None) -> float | None:
         ) from error
     except ssl.SSLError as error:
         raise TlsError(f"{CERTIFICATE} is {files.certificate!r}: {error.reason}; give this node another certificate.") from error
-    if node_ip is not None and not any(_same(name, node_ip) for name in names):
-        said = ", ".join(names) or "nothing"
+    if node_ip is not None and not _is_named(node_ip, names):
         raise TlsError(
-            f"{CERTIFICATE} is {files.certificate!r}, which names {said}, but other nodes reach this one at {node_ip}; "
-            "add that address to the certificate's subjectAltName as IP."
+            f"{CERTIFICATE} is {files.certificate!r}, which names {', '.join(names) or 'nothing'}, but other nodes reach this one at "
+            f"{node_ip}; add that address to the certificate's subjectAltName as IP."
         )
     return end
+
+
+async def greet(env: Environment, head: Address) -> None:
+    """A handshake with the head's Ray, as this node's Ray would do it; the head may take a moment to listen. Nothing without TLS.
+
+    Raises:
+        TlsError: one side refuses the other's certificate.
+        UnavailableError: nothing listens there, or it is silent.
+    """
+    files = given(env)
+    if files is None:
+        return
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, files)
+    context.set_alpn_protocols(["h2"])
+    deadline = time.monotonic() + GREETING_S
+    while True:
+        try:
+            names = await asyncio.wait_for(_names_of(head, context), GREETING_S)
+            break
+        except ssl.SSLCertVerificationError as error:
+            raise TlsError(
+                f"the head at {head} has a certificate that this node refuses ({error.verify_message}); "
+                f"give all nodes certificates of one authority, and {AUTHORITY} with it."
+            ) from error
+        except (ssl.SSLError, asyncio.IncompleteReadError) as error:
+            said = error.reason if isinstance(error, ssl.SSLError) else "it closed the connection"
+            raise TlsError(
+                f"the head at {head} refuses this node's certificate ({said}); give all nodes certificates of one authority, "
+                f"and {AUTHORITY} with it."
+            ) from error
+        except (OSError, TimeoutError, asyncio.TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"no TLS at {head} after {GREETING_S:.0f} s: {str(error) or type(error).__name__}.") from error
+        await asyncio.sleep(POLL_S)
+    if not _is_named(head.host, names):
+        raise TlsError(
+            f"the head's certificate names {', '.join(names) or 'nothing'}, but this node reaches it as {head.host}; "
+            "add that to the certificate's subjectAltName, or name the head otherwise in RSCAI_HEAD_ADDRESS."
+        )
+
+
+async def _names_of(head: Address, context: ssl.SSLContext) -> list[str]:
+    """What the head's certificate names. Its own verdict on ours arrives after the handshake, instead of its first answer."""
+    reader, writer = await asyncio.open_connection(head.host, head.port, ssl=context)
+    try:
+        writer.write(_HELLO)
+        await reader.readexactly(1)
+        return _names(writer.get_extra_info("ssl_object"))
+    finally:
+        writer.close()
 
 
 def _read(files: Files) -> None:
@@ -128,11 +184,18 @@ def _shake_hands(as_client: ssl.SSLContext, as_server: ssl.SSLContext) -> tuple[
                 continue
             waiting.remove(side)
     seen: dict[str, Any] = client.getpeercert() or {}
-    return [value for _, value in seen.get("subjectAltName", ())], float(ssl.cert_time_to_seconds(seen["notAfter"]))
+    return _names(client), float(ssl.cert_time_to_seconds(seen["notAfter"]))
 
 
-def _same(name: str, ip: str) -> bool:
-    try:
-        return ipaddress.ip_address(name) == ipaddress.ip_address(ip)
-    except ValueError:
-        return False
+def _names(side: ssl.SSLObject) -> list[str]:
+    seen: dict[str, Any] = side.getpeercert() or {}
+    return [value for _, value in seen.get("subjectAltName", ())]
+
+
+def _is_named(host: str, names: list[str]) -> bool:
+    """As gRPC sees it: an address may stand there as a name, too, and a star for the first part of a name."""
+    ip = address.literal_ip(host)
+    if ip is not None:
+        return any(address.literal_ip(name) == ip for name in names)
+    wanted, asked = [name.lower() for name in names], host.lower().rstrip(".")
+    return asked in wanted or f"*.{asked.partition('.')[2]}" in wanted

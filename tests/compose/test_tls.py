@@ -98,6 +98,14 @@ def test_a_certificate_for_another_address(head: Machine, network: str, authorit
         assert worker.health().get("phase") != "joined"
 
 
+def test_a_certificate_of_another_authority(head: Machine, network: str, directory: Path) -> None:
+    """Ray alone would try again for ever."""
+    address = head.ip()
+    other = Authority().issue(directory.parent / "stranger", *(f"{NET}.{number}" for number in range(2, 9)))
+    with Machine("worker", "tls", network=network, TLS_DIR=str(other), HEAD_ADDRESS=address) as worker:
+        refused(worker, f"the head at {address}:6379 has a certificate that this node refuses (")
+
+
 @pytest.mark.parametrize(
     ("fault", "code", "said"),
     [

@@ -1,13 +1,18 @@
 """What Ray would do with the certificates, found before it starts."""
 
+import asyncio
 import os
+import ssl
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from ray_serve_cai.errors import TlsError, UsageError
+from ray_serve_cai.errors import TlsError, UnavailableError, UsageError
 from ray_serve_cai.node import tls
+from ray_serve_cai.node.address import Address
 from tests.certificates import Authority
 
 pytestmark = pytest.mark.issue(6)
@@ -108,3 +113,68 @@ def test_a_certificate_of_another_authority(node: dict[str, str], tmp_path: Path
     other = variables(Authority().issue(tmp_path / "other", IP))
     with pytest.raises(TlsError, match=r"^RAY_TLS_SERVER_CERT is .*: .*; give this node .* signed by RAY_TLS_CA_CERT"):
         tls.check(node | {tls.AUTHORITY: other[tls.AUTHORITY]}, IP)
+
+
+@pytest_asyncio.fixture
+async def port(authority: Authority, tmp_path: Path) -> AsyncIterator[int]:
+    """A head's Ray, which asks for certificates as gRPC does, and answers what begins as HTTP/2."""
+    issued = authority.issue(tmp_path / "head", "127.0.0.1", "*.localdomain", "localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued / "tls.crt", issued / "tls.key")
+    context.load_verify_locations(issued / "ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2"])
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readexactly(24)).startswith(b"PRI * HTTP/2.0")
+        writer.write(b"settings")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "0.0.0.0", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_the_head_takes_this_node(node: dict[str, str], port: int, host: str) -> None:
+    await tls.greet(node, Address(host, port))
+    await tls.greet({}, Address("nobody"))  # without TLS there is nobody to greet
+
+
+async def test_the_head_refuses_this_node(node: dict[str, str], port: int, tmp_path: Path) -> None:
+    other = variables(Authority().issue(tmp_path / "other", IP))
+    with pytest.raises(TlsError, match=rf"^the head at 127.0.0.1:{port} refuses this node's certificate \(.*\); give all nodes"):
+        await tls.greet(other | {tls.AUTHORITY: node[tls.AUTHORITY]}, Address("127.0.0.1", port))
+
+
+async def test_this_node_refuses_the_head(node: dict[str, str], port: int, tmp_path: Path) -> None:
+    other = variables(Authority().issue(tmp_path / "other", IP))
+    with pytest.raises(TlsError, match=r"has a certificate that this node refuses \(.*\); give all nodes certificates of one authority"):
+        await tls.greet(node | {tls.AUTHORITY: other[tls.AUTHORITY]}, Address("127.0.0.1", port))
+
+
+async def test_the_heads_certificate_has_another_name(node: dict[str, str], port: int) -> None:
+    with pytest.raises(TlsError, match=r"names 127.0.0.1, \*.localdomain, localhost, but this node reaches it as 127.1.1.1; add that"):
+        await tls.greet(node, Address("127.1.1.1", port))
+
+
+async def test_no_ray_at_the_head(node: dict[str, str], free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "GREETING_S", 0.05)
+    with pytest.raises(UnavailableError, match=f"^no TLS at 127.0.0.1:{free_port} after 0 s: "):
+        await tls.greet(node, Address("127.0.0.1", free_port))
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("head", True),
+        ("HEAD.", True),
+        ("a.svc", True),
+        ("a.b.svc", False),
+        ("svc", False),
+        ("10.0.0.5", True),
+        ("10.0.0.6", False),
+        ("fd00::5", True),
+    ],
+)
+def test_names(host: str, named: bool) -> None:
+    assert tls._is_named(host, ["Head", "*.svc", "10.0.0.5", "FD00:0:0:0:0:0:0:5"]) is named
