@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -17,6 +18,14 @@ DEFAULTS = {"IMAGE": IMAGE, "RSCAI_TOKEN": TOKEN, "SHM_SIZE": "1g", "MODEL": "de
 DEFAULTS |= {"ENGINE": "", "ENGINE_ARGS": "", "MIN_NODES": "2"}
 
 
+@functools.cache
+def limits() -> dict[str, str]:
+    """Nothing where this machine's Docker may raise limits as the product does; in some virtual machines it may not."""
+    wanted = ("--ulimit", "memlock=-1", "--ulimit", "nofile=1048576")
+    done = run("docker", "run", "--rm", *wanted, "--entrypoint", "true", IMAGE, check=False)
+    return {"MEMLOCK": "65536", "NOFILE": "16384"} if done.returncode else {}
+
+
 class Machine:
     """A node under a project name of its own; without a ``network`` it is in this machine's own."""
 
@@ -28,7 +37,7 @@ class Machine:
         )
         self._files = [word for name in files for word in ("-f", name)]
         project = {"COMPOSE_PROJECT_NAME": f"rscai-test-{uuid.uuid4().hex[:8]}", "TEST_NETWORK": network}
-        self._env = os.environ | DEFAULTS | project | variables
+        self._env = os.environ | DEFAULTS | limits() | project | variables
 
     def __enter__(self) -> Machine:
         self.compose("up", "--detach", "--no-build")
