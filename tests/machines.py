@@ -23,7 +23,7 @@ def limits() -> dict[str, str]:
     """Nothing where this machine's Docker may raise limits as the product does; in some virtual machines it may not."""
     wanted = ("--ulimit", "memlock=-1", "--ulimit", "nofile=1048576")
     done = run("docker", "run", "--rm", *wanted, "--entrypoint", "true", IMAGE, check=False)
-    return {"MEMLOCK": "65536", "NOFILE": "16384"} if done.returncode else {}
+    return {"MEMLOCK": "65536", "NOFILE": "17000"} if done.returncode else {}
 
 
 class Machine:

@@ -78,7 +78,7 @@ def test_a_head_on_the_hosts_network_and_a_worker_on_another(gateway: str, quest
         health = Api(port).health()
         assert health["nodes"] == {"alive": 2, "expected": 2}
         said = head.exec("sh", "-c", "grep -E 'CapBnd|NoNewPrivs' /proc/self/status; ulimit -l; ulimit -n").stdout
-        most = ["64", "16384"] if limits() else ["unlimited", "1048576"]
+        most = ["64", "17000"] if limits() else ["unlimited", "1048576"]
         assert re.findall(r"\S+$", said, re.MULTILINE) == ["0000000000000000", "1", *most]
         took = together(head, worker)
         print(f"down of head and worker, idle: {took:.1f} s")
@@ -123,13 +123,13 @@ def test_ipv6_alone(two_nodes_without_ipv4: tuple[str, str], questions: dict[str
     first, second = two_nodes_without_ipv4
     address = run("docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}{{end}}", first).stdout.strip()
     with (
-        Machine("head", network=f"container:{first}", BIND="::") as head,
+        Machine("head", network=f"container:{first}", BIND="::"),
         Machine("worker", network=f"container:{second}", HEAD_ADDRESS=address) as worker,
     ):
         joined(worker)
         api = Api(8000, host=f"[{address}]")
         answers(api, questions)
-        assert address in head.exec("ray-serve-cai", "status").stdout
+        assert f"joining the head at [{address}]:6379 as fd00:5ca1:ab1e::" in worker.logs()
         assert "nothing keeps this node from serving" in worker.exec("ray-serve-cai", "doctor").stdout
         run("docker", "stop", "--time", "90", worker.id)
         assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", worker.id).stdout.strip() == "0"
