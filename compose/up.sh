@@ -83,7 +83,7 @@ while true; do
   if [ "$restarts" != 0 ] || [ "$state" = exited ]; then
     docker update --restart=no "$id" >/dev/null
     code=$(timeout 60 docker wait "$id") || code=70
-    line=$(docker logs "$id" 2>&1 | grep '^ray-serve-cai: error:' | tail -n 1 || true)
+    line=$(docker logs "$id" 2>&1 | sed -n 's/^{.*"\(ray-serve-cai: error:.*\)"}$/\1/p; /^ray-serve-cai: error:/p' | tail -n 1)
     compose stop --timeout 5 >/dev/null 2>&1 || true
     say "${line:-ray-serve-cai: error: the head left with exit code $code; see: make logs}"
     say "cluster: stopped; what ran before this start is stopped as well"

@@ -91,6 +91,11 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
     "Times, logs and errors": {
         "RSCAI_JOIN_TIMEOUT_S": (f"`{DEFAULTS.join_timeout_s}`", "Seconds that a worker waits for its head."),
         "RSCAI_DRAIN_S": (f"`{DEFAULTS.drain_s}`", "Seconds that running requests may take after SIGTERM; a second signal ends them."),
+        "RSCAI_HOOKS_DIR": (
+            "`/opt/ray-serve-cai/hooks.d`",
+            "Directory of programs that each node runs before it starts, in the order of their names; one that fails ends the start.",
+        ),
+        "RSCAI_LOG_FORMAT": ("`text`", "`text`, or `json` for one object per line."),
         "RSCAI_LOG_LEVEL": ("`info`", "`debug`, `info`, `warning` or `error`."),
         "RSCAI_TRACEBACK": ("`0`", "`1` shows the Python traceback of an error instead of its one line."),
     },

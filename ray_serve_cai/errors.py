@@ -3,8 +3,10 @@
     RayServeCaiError            70  EX_SOFTWARE
     ├── UsageError              64  EX_USAGE: a flag or an environment variable has an impossible value
     ├── ModelNotFoundError      66  EX_NOINPUT: no model at the path or under the id given
-    ├── UnavailableError        69  EX_UNAVAILABLE: the head, the hub or a service is out of reach
+    ├── UnavailableError        69  EX_UNAVAILABLE: the head or a service is out of reach
+    │   └── HubError                69  the model hub is out of reach
     ├── EngineError             70  EX_SOFTWARE: the engine did not start or died
+    ├── HookError               70  EX_SOFTWARE: a hook of the site failed
     ├── ResourceError           71  EX_OSERR: a port in use, no memory, no shared memory, no room for a replica
     ├── SessionChangedError     75  EX_TEMPFAIL: the head is another one than the one that was joined
     ├── TokenError              77  EX_NOPERM: a cluster token is missing or wrong
@@ -58,8 +60,16 @@ class UnavailableError(RayServeCaiError):
     exit_code = 69
 
 
+class HubError(UnavailableError):
+    """The model hub does not answer, or not as it should."""
+
+
 class EngineError(RayServeCaiError):
     """The engine did not start, or died while serving."""
+
+
+class HookError(RayServeCaiError):
+    """A program of the hooks' directory failed."""
 
 
 class ResourceError(RayServeCaiError):
@@ -105,7 +115,9 @@ ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
         UsageError,
         ModelNotFoundError,
         UnavailableError,
+        HubError,
         EngineError,
+        HookError,
         ResourceError,
         SessionChangedError,
         TokenError,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from ray_serve_cai.errors import ModelNotFoundError, UnavailableError
+from ray_serve_cai.errors import HubError, ModelNotFoundError
+from ray_serve_cai.state import ModelFiles
 
 SHIPPED = Path("/opt/ray-serve-cai/models")
 HUB = "https://huggingface.co"
@@ -50,7 +51,7 @@ def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
 
     Raises:
         ModelNotFoundError: no such path, or the hub does not know the id or does not show it without a token.
-        UnavailableError: the hub does not answer.
+        HubError: the hub does not answer.
     """
     import httpx
 
@@ -65,7 +66,7 @@ def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
     try:
         answer = httpx.head(f"{hub}/{model}/resolve/main/config.json", headers=headers, timeout=HUB_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise UnavailableError(
+        raise HubError(
             f"model {source!r} is not on this node and the hub {hub} is not reachable ({error}); "
             "use a local path, or the model demo, which is in the images and needs no download."
         ) from error
@@ -74,4 +75,14 @@ def check(source: str, env: Mapping[str, str], shipped: Path = SHIPPED) -> None:
     if answer.status_code == 404:
         raise ModelNotFoundError(f"the hub {hub} has no model {source!r}; {_FIX}.")
     if answer.status_code >= 400:
-        raise UnavailableError(f"the hub {hub} answered {answer.status_code} for model {source!r}; try again later, or {_FIX}.")
+        raise HubError(f"the hub {hub} answered {answer.status_code} for model {source!r}; try again later, or {_FIX}.")
+
+
+def check_all(files: Iterable[ModelFiles], env: Mapping[str, str], *, engines: Collection[str], gpus: float) -> None:
+    """See that this node can load its part of every model that it may be given one of, with these engines and so many GPUs.
+
+    Raises:
+        ModelNotFoundError, HubError: as `check`.
+    """
+    for source in dict.fromkeys(one.source for one in files if one.engine in engines and one.gpus <= gpus):
+        check(source, env)

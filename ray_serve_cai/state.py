@@ -28,8 +28,33 @@ class ModelState:
 
 
 @dataclass(frozen=True)
+class ModelFiles:
+    """What a node needs to be given a part of a model.
+
+    Attributes:
+        model: its name.
+        source: a path, or an id of the hub.
+        engine: the engine that loads it.
+        gpus: GPUs of one node's share.
+    """
+
+    model: str
+    source: str
+    engine: str
+    gpus: float = 0
+
+
+@dataclass(frozen=True)
 class NodeState:
-    """One Ray node; ``replicas`` counts what it runs of any model, ``engines`` are those installed there, CPUs and GPUs all it offers."""
+    """One Ray node.
+
+    Attributes:
+        replicas: those of any model with their first rank here.
+        shards: those with ranks here, and their first rank elsewhere.
+        draining: it is about to leave, and takes nothing new.
+        engines: those installed here.
+        cpus: all that it offers, as ``gpus``.
+    """
 
     id: str
     ip: str
@@ -39,16 +64,25 @@ class NodeState:
     engines: tuple[str, ...] = ()
     cpus: float = 0
     gpus: float = 0
+    shards: int = 0
+    draining: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether something can be placed on it."""
+        return self.alive and not self.draining
 
 
 @dataclass(frozen=True)
 class ClusterState:
-    """Phase and detail for people; models and nodes for machines. ``expected`` nodes are waited for before deploying."""
+    """Phase and detail for people; models and nodes for machines. ``expected`` nodes are waited for before deploying, and each needs
+    what ``files`` says."""
 
     phase: str = "starting"
     detail: str = "starting Ray"
     models: tuple[ModelState, ...] = ()
     nodes: tuple[NodeState, ...] = ()
+    files: tuple[ModelFiles, ...] = ()
     expected: int = 1
     was_ready: bool = False
 
@@ -77,4 +111,5 @@ def read(path: Path) -> ClusterState:
         return ClusterState()
     models = tuple(ModelState(**model) for model in data.pop("models"))
     nodes = tuple(NodeState(**node | {"engines": tuple(node["engines"])}) for node in data.pop("nodes"))
-    return ClusterState(models=models, nodes=nodes, **data)
+    files = tuple(ModelFiles(**one) for one in data.pop("files"))
+    return ClusterState(models=models, nodes=nodes, files=files, **data)

@@ -133,6 +133,50 @@ class Load:
         return "" if not expected or text == expected else f"{question!r} -> {text!r}"
 
 
+class Streams:
+    """Clients that stream long answers, one after the other, in threads.
+
+    ``whole`` are the times at which one ended as it should; ``cut`` are all others, and ``broken`` those among them that had begun.
+    """
+
+    def __init__(self, api: Api, clients: int) -> None:
+        self._url = api.url
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+        self.whole: list[float] = []
+        self.cut: list[str] = []
+        self.broken: list[str] = []
+
+    def __enter__(self) -> Streams:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        body = {"model": "demo", "prompt": "a", "max_tokens": 200, "ignore_eos": True, "stream": True}
+        while not self._stop.is_set():
+            lines: list[str] = []
+            try:
+                with httpx.stream("POST", f"{self._url}/v1/completions", json=body, timeout=60) as answer:
+                    began = answer.status_code == 200
+                    lines.extend(line for line in answer.iter_lines() if line)
+                said = f"{answer.status_code} {lines[-1:]}"
+            except httpx.HTTPError as error:
+                began, said = bool(lines), repr(error)
+            if began and lines[-1:] == ["data: [DONE]"]:
+                self.whole.append(time.monotonic())
+                continue
+            self.cut.append(said)
+            if began:
+                self.broken.append(said)
+            time.sleep(0.2)
+
+
 class Node:
     """One container of an image, started as `docker run` would; ``options`` are docker-py's for a container, ``tmpfs`` paths."""
 

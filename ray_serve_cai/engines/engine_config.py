@@ -72,6 +72,7 @@ class EngineConfig(BaseModel):
         max_queued: further requests that wait in a replica; beyond them 503 is answered.
         drain_s: seconds a leaving replica may take to finish its streams.
         surge: new replicas, as a percentage of all, that an update starts before it ends old ones; 0 ends one first.
+        generation: grows when all replicas are to start anew for another reason than their configuration.
         labelled: whether the cluster's nodes say by labels which engines they have, as nodes of our images do.
         seat: this node's place, in a replica that spans several; set when it starts.
         hf_token: token for the hub, given to the engine's process alone; never part of a dump.
@@ -93,6 +94,7 @@ class EngineConfig(BaseModel):
     max_queued: int = 1024
     drain_s: int = 60
     surge: int = 0
+    generation: int = 0
     labelled: bool = True
     seat: Seat | None = None
     hf_token: SecretStr | None = Field(None, exclude=True)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from ray import serve
 
 from ray_serve_cai import labels, logs
-from ray_serve_cai.engines import gang, leftovers, middleware, report
+from ray_serve_cai.engines import gang, leftovers, middleware, report, sealed
 from ray_serve_cai.engines.base import ASGIApp
 from ray_serve_cai.engines.engine_config import DEPLOYMENT, EngineConfig, Limits
 from ray_serve_cai.engines.gate import Gate
@@ -48,6 +48,7 @@ class Replica:
             os.environ["HF_TOKEN"] = hf_token.get_secret_value()
         try:
             self._report("loading weights")
+            self._config = sealed.unseal(self._config, sealed.get)
             check_memory(self._config)
             undertaker = leftovers.Undertaker() if self._config.ranks > 1 else None
             self._gather()

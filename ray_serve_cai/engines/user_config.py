@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from ray_serve_cai.config import EngineArguments, ModelConfig, Strict, explain
+from ray_serve_cai.engines.sealed import is_secret
 from ray_serve_cai.errors import ConfigError
 
 Text = Annotated[str, Field(min_length=1)]
-SECRETS = ("hf_token", "api_key")
-"""Engine arguments whose values are never shown."""
 
 
 class UserConfig(Strict):
@@ -119,6 +118,6 @@ def validate(user_config: Mapping[str, Any], decided: Mapping[str, str]) -> User
     config = parse(user_config)
     for argument, value in config.engine_args.items():
         if argument in decided:
-            shown = "its value" if argument in SECRETS else repr(value)
+            shown = "its value" if is_secret(argument) else repr(value)
             raise ConfigError(f"engine_args.{argument}: {shown} cannot be set here; it follows from {decided[argument]}.")
     return config

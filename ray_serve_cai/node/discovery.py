@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ray_serve_cai import engine_ports
 from ray_serve_cai.errors import UsageError
-from ray_serve_cai.node import contracts
+from ray_serve_cai.node import contracts, doubts
 from ray_serve_cai.node.address import Address, everywhere, literal_ip
 from ray_serve_cai.node.contracts import CONTRACTS, MOST_NODES, Decision, Role
 from ray_serve_cai.node.environment import Environment, integer, text
@@ -39,7 +39,7 @@ class Resources:
 class NodePlan:
     """Everything the launcher needs to know before it acts.
 
-    ``node_ip`` is None where it depends on resolving the head's name, which a plan does not do.
+    ``node_ip`` is None where it depends on resolving the head's name, which a plan does not do; ``doubts`` are what is hardly meant.
     """
 
     role: Role
@@ -54,6 +54,7 @@ class NodePlan:
     join_timeout_s: int
     drain_s: int
     host: str
+    doubts: tuple[str, ...] = ()
 
 
 def plan(env: Environment, machine: Machine) -> NodePlan:
@@ -77,6 +78,7 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
         join_timeout_s=integer(env, "RSCAI_JOIN_TIMEOUT_S", low=1, high=86_400) or 300,
         drain_s=_drain(env),
         host=_host(env, node_ip),
+        doubts=doubts.of(env, decision.role, decision.head),
     )
 
 
@@ -208,6 +210,7 @@ def as_json(plan: NodePlan, command: list[str]) -> str:
             "drain_s": plan.drain_s,
             "listen": str(Address(plan.host, plan.ports.front_door)),
             "command": command,
+            "doubts": plan.doubts,
         },
         indent=2,
     )

@@ -15,8 +15,8 @@ import resource
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.manifest import Manifest
 from ray_serve_cai.node.status import PROBE_BYTES
 from ray_serve_cai.node.supervisor import directories
+from ray_serve_cai.state import ModelFiles
 
 Level = Literal["ok", "warning", "error", "skipped"]
 
@@ -65,7 +66,8 @@ class Node:
     """What the checks look at.
 
     Attributes:
-        models: the sources of the models that this node's head would serve; raises what is wrong with the configuration.
+        engines: those installed here.
+        files: what a node needs for the models that this head would serve; raises what is wrong with the configuration.
         running: a launcher runs on this node already.
         root: stands before /dev and /proc in tests.
     """
@@ -74,7 +76,8 @@ class Node:
     env: Environment
     machine: Machine
     manifest: Manifest
-    models: Callable[[], list[str]]
+    engines: Sequence[str]
+    files: Callable[[], Sequence[ModelFiles]]
     running: bool
     root: Path = Path("/")
 
@@ -89,7 +92,8 @@ def role(node: Node) -> Finding:
     """Which contract decided."""
     plan = node.plan
     read = ", ".join(f"{name}={value}" for name, value in plan.variables.items())
-    return Finding("role", "ok", f"{plan.role} by rule {plan.rule!r}" + (f" ({read})" if read else ""))
+    said = f"{plan.role} by rule {plan.rule!r}" + (f" ({read})" if read else "")
+    return Finding("role", "warning" if plan.doubts else "ok", said, " ".join(plan.doubts))
 
 
 def shared_memory(node: Node) -> Finding:
@@ -169,16 +173,21 @@ def disk(node: Node) -> Finding:
 
 
 def models(node: Node) -> Finding:
-    """Whether the models can be had here. A worker is told by its head what to load."""
+    """Whether the models of this head can be loaded here. A worker is told by its head what to load."""
     if node.plan.role == "worker":
         return Finding("models", "skipped", "the head says what to serve")
     try:
-        found = node.models()
-        for source in found:
-            sources.check(source, node.env)
+        return _files(node, node.files())
     except RayServeCaiError as error:
         return _of_error("models", error)
-    return Finding("models", "ok", ", ".join(found) or "none")
+
+
+def _files(node: Node, found: Sequence[ModelFiles]) -> Finding:
+    try:
+        sources.check_all(found, node.env, engines=node.engines, gpus=node.plan.resources.gpus)
+    except RayServeCaiError as error:
+        return _of_error("models", error)
+    return Finding("models", "ok", ", ".join(dict.fromkeys(one.source for one in found)) or "none")
 
 
 def gpus(node: Node) -> Finding:
@@ -276,7 +285,7 @@ def _reach(node: Node, other: Address) -> Iterator[Finding]:
     if not key:
         yield Finding("admission", "skipped", "there is no token to ask with")
         return
-    yield _admission(node, other, ip, status, key)
+    yield from _admission(node, other, ip, status, key)
     yield from _way(ip, status, key)
 
 
@@ -300,20 +309,24 @@ def _clock(ip: str, port: int) -> Finding:
     )
 
 
-def _admission(node: Node, other: Address, ip: str, status: int, key: str) -> Finding:
-    """Whether the peer, if it is a head, would let this node in."""
+def _admission(node: Node, other: Address, ip: str, status: int, key: str) -> Iterator[Finding]:
+    """Whether the peer, if it is a head, would let this node in, and whether what it serves can be loaded here."""
     try:
         roll = asyncio.run(join.fetch_roll(other, status, key))
         join.compare(node.manifest, roll.manifest, roll.spanning)
         join.compare_tls(tls.given(node.env) is not None, roll)
     except RayServeCaiError as error:
-        return _of_error("admission", error)
+        yield _of_error("admission", error)
+        return
     own = node.plan.node_ip or node.machine.source_ip(ip)
     if own and not node.running and roll.node(own):
         fact = f"the cluster has a living node with this node's address, {own}"
-        return Finding("admission", "error", fact, "set RSCAI_NODE_IP, or use host networking")
+        yield Finding("admission", "error", fact, "set RSCAI_NODE_IP, or use host networking")
+        return
     alive = sum(bool(one["alive"]) for one in roll.nodes)
-    return Finding("admission", "ok", f"the head takes this node beside {counted(alive, 'node')}")
+    yield Finding("admission", "ok", f"the head takes this node beside {counted(alive, 'node')}")
+    if node.plan.role == "worker":
+        yield replace(_files(node, roll.files), check="models of the head")
 
 
 def _way(ip: str, port: int, key: str) -> Iterator[Finding]:

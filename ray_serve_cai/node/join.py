@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -12,20 +13,30 @@ from typing import Any
 
 import aiohttp
 
-from ray_serve_cai.errors import AddressTakenError, TlsError, TokenError, UnavailableError, VersionMismatchError
+from ray_serve_cai.errors import (
+    AddressTakenError,
+    HubError,
+    ModelNotFoundError,
+    TlsError,
+    TokenError,
+    UnavailableError,
+    VersionMismatchError,
+)
 from ray_serve_cai.node.address import Address, literal_ip
 from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.state import ModelFiles
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
+REFUSED_RETRY_S = 60
 PROGRESS_S = 30.0
 REQUEST_TIMEOUT_S = 5.0
 REFUSED = 401
 GONE_S = 30.0
 """How long the cluster may take to notice that the node which had this address before has ended."""
 NO_TOKEN = "no cluster token yet (RSCAI_TOKEN is not set and the state volume has none)"
-REFUSALS = (TokenError, VersionMismatchError, TlsError, AddressTakenError)
+REFUSALS = (TokenError, VersionMismatchError, TlsError, AddressTakenError, ModelNotFoundError, HubError)
 """What only a person can put right; the head, or this node, must be given something else."""
 
 
@@ -36,6 +47,7 @@ class Roll:
     Attributes:
         nodes: dictionaries of `ray_serve_cai.state.NodeState`.
         spanning: engines of which a replica has ranks on several nodes.
+        files: what a node needs for the models that are served.
         tls: whether the head uses TLS; None where it does not say.
     """
 
@@ -44,6 +56,7 @@ class Roll:
     stopping: bool
     nodes: list[dict[str, Any]]
     spanning: list[str]
+    files: list[ModelFiles]
     tls: bool | None = None
 
     def node(self, ip: str) -> dict[str, Any] | None:
@@ -75,9 +88,29 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise UnavailableError(f"{url}: {str(error) or type(error).__name__}") from error
     try:
-        return Roll(told["session"], told["manifest"], told["stopping"], told["nodes"], told.get("spanning", []), told.get("tls"))
+        return Roll(
+            told["session"],
+            told["manifest"],
+            told["stopping"],
+            told["nodes"],
+            told.get("spanning", []),
+            [ModelFiles(one["model"], one["source"], one["engine"], one["gpus"]) for one in told.get("files", [])],
+            told.get("tls"),
+        )
     except (TypeError, KeyError) as error:
         raise UnavailableError(f"{url}: {str(told)[:80]} is no roll of a cluster; is another program listening there?") from error
+
+
+async def tell_refused(head: Address, status_port: int, token: str, reason: str) -> None:
+    """Let the head know why this node does not join, for whoever waits there; without an answer, or with none that fits, nothing."""
+    url = f"http://{Address(head.host, status_port)}/refused"
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url, headers={"Authorization": f"Bearer {token}"}, json={"reason": reason}),
+        ):
+            pass
 
 
 async def wait_for_head(

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from io import FileIO
+
+from ray_serve_cai import logs
 
 KEPT_LINES = 15
 LINE_BYTES = 1 << 16
@@ -101,4 +102,4 @@ class Child:
         if line:
             self.last_lines.append(line)
             if not self._quiet:
-                print(line, file=sys.stderr, flush=True)
+                logs.relay(self.name, line)

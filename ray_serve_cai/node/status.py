@@ -14,8 +14,11 @@ from aiohttp import web
 from ray_serve_cai import __version__
 from ray_serve_cai.node.frontdoor import RETRY_AFTER_S, error_json
 from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.node.refusals import Refusals
 from ray_serve_cai.state import ClusterState, models_path
 
+LOOPBACK = ("127.0.0.1", "::1")
+"""Whence the front door asks, for somebody who asked it."""
 PROBE_BYTES = 256 << 20
 """What a node with the token may download to measure the way; it stops when it has seen enough."""
 
@@ -26,7 +29,8 @@ class NodeStatus:
 
     ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head,
     ``open_doors`` are the models, by number, of which the front door was told last that requests can go to them, ``refused`` is why a
-    worker may not join, ``spanning`` are the engines of which the head serves replicas that span nodes, ``tls`` is whether Ray uses TLS.
+    worker may not join, ``spanning`` are the engines of which the head serves replicas that span nodes, ``tls`` is whether Ray uses TLS,
+    ``refusals`` are the nodes that a head did not let in.
     """
 
     role: str
@@ -41,6 +45,7 @@ class NodeStatus:
     spanning: tuple[str, ...] = ()
     tls: bool = False
     open_doors: set[int] = field(default_factory=set)
+    refusals: Refusals = field(default_factory=Refusals)
 
     def ready(self) -> bool:
         """Whether the node does what it is there for."""
@@ -55,12 +60,15 @@ class NodeStatus:
 def health_document(status: NodeStatus) -> dict[str, Any]:
     """What ``GET /health`` answers."""
     cluster = status.cluster()
+    refused = status.refusals.current({node.ip for node in cluster.nodes if node.alive})
     if status.role == "worker":
         phase = "stopping" if status.stopping else "joined" if status.joined else "refused" if status.refused else "joining"
         word = {"joined": "ok", "refused": "failed"}.get(phase, "starting")
         detail = status.refused if phase == "refused" else status.detail
     else:
         phase, detail = ("stopping", "no new requests") if status.stopping else (cluster.phase, cluster.detail)
+        if refused and phase == "waiting for nodes":
+            detail += "".join(f"; {ip} is refused: {reason}" for ip, reason in refused.items())
         word = {"ready": "ok", "degraded": "degraded", "failed": "failed", "stopping": "stopping"}.get(phase, "starting")
     first = cluster.models[0] if cluster.models else None
     return {
@@ -71,7 +79,7 @@ def health_document(status: NodeStatus) -> dict[str, Any]:
         "engine": first.engine if first else status.manifest.engine,
         "model": first.name if first else None,
         "models": [asdict(model) for model in cluster.models],
-        "nodes": {"alive": cluster.alive, "expected": cluster.expected},
+        "nodes": {"alive": cluster.alive, "expected": cluster.expected, "refused": refused},
         "version": __version__,
     }
 
@@ -101,6 +109,7 @@ def roll(status: NodeStatus) -> dict[str, Any]:
         "spanning": list(status.spanning),
         "tls": status.tls,
         "nodes": [asdict(node) for node in status.cluster().nodes],
+        "files": [asdict(one) for one in status.cluster().files],
     }
 
 
@@ -133,16 +142,28 @@ def application(status: NodeStatus) -> web.Application:
         if not status.token:
             return web.json_response({"error": "the head has no token yet"}, status=503)
         if not hmac.compare_digest(sent.encode(errors="surrogateescape"), status.token.encode()):
+            _note(status, request, "it has another token, or none; give all nodes the same RSCAI_TOKEN or RSCAI_TOKEN_FILE")
             return web.json_response({"error": "this cluster has another token"}, status=401)
         return None
 
     async def cluster(request: web.Request) -> web.Response:
         return stranger(request) or web.json_response(roll(status))
 
+    async def refused(request: web.Request) -> web.Response:
+        strange = stranger(request)
+        if strange:
+            return strange
+        try:
+            reason = str((await request.json())["reason"])
+        except (ValueError, TypeError, KeyError):
+            return web.json_response({"error": "send an object with a reason"}, status=400)
+        _note(status, request, reason)
+        return web.Response(status=204)
+
     async def probe(request: web.Request) -> web.StreamResponse:
-        refused = stranger(request)
-        if refused:
-            return refused
+        strange = stranger(request)
+        if strange:
+            return strange
         answer = web.StreamResponse()
         answer.content_length = PROBE_BYTES
         await answer.prepare(request)
@@ -167,8 +188,15 @@ def application(status: NodeStatus) -> web.Application:
     app.router.add_get(r"/routable/{number:\d+}", routable)
     app.router.add_get("/cluster", cluster)
     app.router.add_get("/probe", probe)
+    app.router.add_post("/refused", refused)
     app.router.add_route("*", "/{rest:.*}", not_yet)
     return app
+
+
+def _note(status: NodeStatus, request: web.Request, reason: str) -> None:
+    caller = (request.remote or "").removeprefix("::ffff:")  # an IPv6 socket's name for an IPv4 address
+    if caller and caller not in LOOPBACK:
+        status.refusals.note(caller, reason)
 
 
 async def listen(status: NodeStatus, host: str, port: int) -> web.AppRunner:

@@ -13,13 +13,13 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ray_serve_cai import private_file, sources, state
+from ray_serve_cai import logs, private_file, sources, state
 from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, SessionChangedError, UnavailableError
-from ray_serve_cai.node import command, frontdoor, join, manifest, preflight, status, tls, token
+from ray_serve_cai.node import command, frontdoor, hooks, join, manifest, preflight, status, tls, token
 from ray_serve_cai.node.address import Address, everywhere, loopback
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
@@ -36,7 +36,6 @@ DEPLOYED = "deployed.json"
 RAY_START_TIMEOUT_S = 120.0
 STOP_GRACE_S = 8.0
 HEAD_LOST_S = 60.0
-REFUSED_RETRY_S = 60
 POLL_S = 0.25
 WATCH_S = 2.0
 
@@ -47,13 +46,13 @@ class Served:
 
     Attributes:
         models: their state before anything runs; the first owns the root.
-        sources: where their files are, as the configuration says it.
+        files: what a node needs to be given a part of one.
         max_body_mb: largest request body, MiB.
         spanning: engines of which a replica has ranks on several nodes.
     """
 
     models: tuple[state.ModelState, ...]
-    sources: tuple[str, ...]
+    files: tuple[state.ModelFiles, ...]
     max_body_mb: int
     spanning: tuple[str, ...] = ()
 
@@ -113,7 +112,7 @@ class Supervisor:
         host = everywhere(self._plan.node_ip) if self._plan.role == "head" else "127.0.0.1"
         server = await status.listen(self._status, host, self._plan.ports.status)
         try:
-            return await self._until_stopped(self._head(self._served) if self._served else self._worker())
+            return await self._until_stopped(self._live())
         finally:
             for child in reversed(self._children):
                 await child.stop(STOP_GRACE_S)
@@ -134,10 +133,17 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(living, stopping, return_exceptions=True)
 
+    async def _live(self) -> None:
+        for hook in hooks.found(self._env):
+            self._say(f"running hook {hook.name}")
+            child = Child(f"hook {hook.name}")
+            self._children.append(child)
+            await hooks.run(hook, child, self._env | {"RSCAI_ROLE": self._plan.role})
+        await (self._head(self._served) if self._served else self._worker())
+
     async def _head(self, served: Served) -> None:
         await self._open_door(served)
-        for source in served.sources:
-            await asyncio.to_thread(sources.check, source, dict(self._env))
+        await self._check_files(served.files)
         self._set_token(self._given_token or token.make(self._state_dir))
         node_ip = self._plan.node_ip or self._machine.primary_ip()
         ray = await self._start_ray(node_ip)
@@ -145,7 +151,8 @@ class Supervisor:
         serving = Child("serve")
         files = {"RSCAI_STATE_FILE": str(self._state_file), "RSCAI_DEPLOYED_FILE": str(self._state_dir / DEPLOYED)}
         decided = {"RSCAI_ROLE": self._plan.role, "RSCAI_MIN_NODES": str(self._plan.min_nodes)}  # not to be found out once more
-        env = self._env | files | decided | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
+        records = {"RSCAI_LOG_FORMAT": logs.JSON}  # which this process passes on as it was told to
+        env = self._env | files | decided | records | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
         self._children.append(serving)
         await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
         await self._first_death(ray, serving, self._door)
@@ -173,11 +180,12 @@ class Supervisor:
             try:
                 return await self._ask_in(head)
             except join.REFUSALS as error:
+                await join.tell_refused(head, self._plan.ports.status, self._status.token, str(error))
                 if self._once:
                     raise
                 self._status.refused = str(error)
-                logger.error("refused: %s Trying again in %d s.", error, REFUSED_RETRY_S)
-            await asyncio.sleep(REFUSED_RETRY_S)
+                logger.error("refused: %s Trying again in %d s.", error, join.REFUSED_RETRY_S)
+            await asyncio.sleep(join.REFUSED_RETRY_S)
 
     async def _ask_in(self, head: Address) -> tuple[join.Roll, str]:
         status_port = self._plan.ports.status
@@ -189,6 +197,7 @@ class Supervisor:
         join.compare(self._manifest, roll.manifest, roll.spanning)
         join.compare_tls(self._status.tls, roll)
         self._set_token(key() or "")
+        await self._check_files(roll.files)
         node_ip = self._plan.node_ip or await join.own_ip(head, self._machine.source_ip)
         tls.check(self._env, node_ip)
         await tls.greet(self._env, head)
@@ -293,7 +302,7 @@ class Supervisor:
                 return
             node_ip = self._plan.node_ip or await join.own_ip(self._plan.head, self._machine.source_ip)
             node = roll.node(node_ip)
-            if roll.stopping or node is None or not node["replicas"]:
+            if roll.stopping or node is None or not (node["replicas"] or node.get("shards")):
                 return
             if not told:
                 told = True
@@ -311,11 +320,16 @@ class Supervisor:
         if code:
             logger.warning("Ray did not take the drain request: %s", " ".join(child.last_lines)[-300:])
 
+    async def _check_files(self, files: Iterable[state.ModelFiles]) -> None:
+        """See that what may be placed here can be loaded here, before Ray places anything."""
+        gpus = self._plan.resources.gpus
+        await asyncio.to_thread(sources.check_all, files, dict(self._env), engines=self._engines, gpus=gpus)
+
     def _cluster(self) -> ClusterState:
         seen = state.read(self._state_file)
         if seen.models or self._served is None:
             return seen
-        return replace(seen, models=self._served.models, expected=self._plan.min_nodes)
+        return replace(seen, models=self._served.models, files=self._served.files, expected=self._plan.min_nodes)
 
     def _set_token(self, value: str) -> None:
         file = self._run_dir / "ray-token"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ray_serve_cai.config import Config, ModelConfig
@@ -10,7 +11,7 @@ from ray_serve_cai.engines.engine_config import DEPLOYMENT, EngineConfig, of_arg
 from ray_serve_cai.engines.registry import deployment_factory, get_registry
 from ray_serve_cai.errors import ConfigError
 from ray_serve_cai.sources import resolve
-from ray_serve_cai.state import models_path
+from ray_serve_cai.state import ModelFiles, models_path
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -65,6 +66,11 @@ def _engine_config(model: ModelConfig, default_engine: str, device: str, grace_s
         max_queued=model.max_queued,
         drain_s=grace_s,
     )
+
+
+def files(engines: Iterable[EngineConfig]) -> tuple[ModelFiles, ...]:
+    """What each model needs of a node, for engines that load weights."""
+    return tuple(ModelFiles(one.name, one.model, one.engine, one.share.get("GPU", 0)) for one in engines if one.info.weights)
 
 
 def notes(config: Config, engines: list[EngineConfig]) -> list[str]:

@@ -19,13 +19,14 @@ import httpx
 
 from ray_serve_cai import state
 from ray_serve_cai.config import Config
-from ray_serve_cai.engines import report
+from ray_serve_cai.engines import report, sealed
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.report import StartReport
 from ray_serve_cai.errors import EngineError, ResourceError, UnavailableError
-from ray_serve_cai.serving import app, deployed, replica_logs, room
+from ray_serve_cai.serving import app, deployed, replica_logs, room, spread
 from ray_serve_cai.serving.mailbox import Mailbox
 from ray_serve_cai.serving.room import Shortfall
+from ray_serve_cai.serving.spread import Groups
 from ray_serve_cai.serving.standing import is_building, model_state, phase_of, replicas_by_node, running_replicas
 from ray_serve_cai.serving.updates import Desired, Updates
 from ray_serve_cai.state import ClusterState, ModelState, NodeState
@@ -85,22 +86,31 @@ def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: 
     watch.wait_for_nodes()
     watch.say("starting serve", "starting Ray Serve")
 
-    def schema_of(wanted: Desired) -> dict[str, Any]:
-        return app.serve_schema(wanted.config, wanted.engines, port=settings.serve_port, host=settings.serve_host)
+    def schema_of(config: Config, engines: list[EngineConfig]) -> dict[str, Any]:
+        return app.serve_schema(config, engines, port=settings.serve_port, host=settings.serve_host)
 
-    schema = schema_of(desired)
+    schema = schema_of(desired.config, desired.engines)
     serve.start(proxy_location=schema["proxy_location"], http_options=schema["http_options"])
     client = _connect(settings)
 
     def apply(wanted: Desired) -> None:
-        client.deploy_applications(schema_of(wanted))
+        client.deploy_applications(schema_of(wanted.config, [sealed.seal(engine, sealed.put) for engine in wanted.engines]))
         watch.desired = wanted
 
     def keep(config: Config) -> None:
         deployed.keep(settings.deployed_file, given, config)
 
     apply(desired)
-    updates = Updates(desired, box, build=build, apply=apply, keep=keep, answers=watch.answers, nodes=_nodes_and_what_is_free)
+    updates = Updates(
+        desired,
+        box,
+        build=build,
+        apply=apply,
+        keep=keep,
+        answers=watch.answers,
+        nodes=_nodes_and_what_is_free,
+        groups=lambda: _groups(watch.desired),
+    )
     watch.follow(client, updates)
 
 
@@ -124,7 +134,7 @@ class Watch:
         self.desired = desired
         self._settings = settings
         waiting = tuple(ModelState(engine.name, engine.engine) for engine in desired.engines)
-        self._state = ClusterState(expected=settings.min_nodes, models=waiting)
+        self._state = ClusterState(expected=settings.min_nodes, models=waiting, files=app.files(desired.engines))
         self._answered: set[str] = set()
 
     def say(self, phase: str, detail: str, **changes: Any) -> None:
@@ -145,7 +155,7 @@ class Watch:
         """
         spoke = time.monotonic()
         while True:
-            nodes = _nodes(Counter())
+            nodes = _nodes(Counter(), {})
             alive, wanted = sum(node.alive for node in nodes), self._settings.min_nodes
             gpus, enough = int(sum(node.gpus for node in nodes if node.alive)), self._settings.min_gpus
             seen = f"nodes joined {alive}/{wanted}" + (f", GPUs {gpus}/{enough}" if enough else "")
@@ -197,7 +207,7 @@ class Watch:
 
     def look(self, applications: Mapping[str, Any]) -> None:
         """One look at Serve's applications, as its REST API gives them."""
-        nodes = _nodes(replicas_by_node(applications))
+        nodes = _nodes(replicas_by_node(applications), _groups(self.desired))
         missing = room.shortfalls(self.desired.engines, nodes)
         models = tuple(
             self._look_at(app.route_prefix(self.desired.config, model), engine, applications.get(name, {}), missing.get(engine.name))
@@ -205,7 +215,7 @@ class Watch:
         )
         was_ready = self._state.was_ready or all(model.ready for model in models)
         phase, detail = phase_of(models, was_ready)
-        self.say(phase, detail, models=models, nodes=nodes, was_ready=was_ready)
+        self.say(phase, detail, models=models, nodes=nodes, files=app.files(self.desired.engines), was_ready=was_ready)
         if not was_ready and all(model.state == "failed" for model in models):
             failed = models[0]
             raise report.read(failed.name).as_error() or EngineError(f"model {failed.name!r} did not start: {failed.error}")
@@ -237,15 +247,26 @@ def answers(port: int, prefix: str) -> bool:
         return False
 
 
-def _nodes(replicas: Counter[str]) -> tuple[NodeState, ...]:
+def _nodes(replicas: Counter[str], groups: Groups) -> tuple[NodeState, ...]:
+    import ray
+    from ray._private.state import state as ray_state  # ray.nodes() does not say which of them are being drained
+
+    shards, draining = spread.shards_by_node(groups), ray_state.get_draining_nodes()
+    return tuple(
+        room.node_state(node, replicas[node["NodeID"]], shards[node["NodeID"]], draining=node["NodeID"] in draining) for node in ray.nodes()
+    )
+
+
+def _groups(desired: Desired) -> Groups:
+    """Ray's placement groups, where there may be a replica that spans nodes."""
     import ray
 
-    return tuple(room.node_state(node, replicas[node["NodeID"]]) for node in ray.nodes())
+    return ray.util.placement_group_table() if any(engine.nodes > 1 for engine in desired.engines) else {}
 
 
 def _nodes_and_what_is_free() -> tuple[Sequence[NodeState], Sequence[NodeState]]:
     from ray._private.state import available_resources_per_node  # where ray.nodes() has only totals
 
-    nodes, free = _nodes(Counter()), available_resources_per_node()
+    nodes, free = _nodes(Counter(), {}), available_resources_per_node()
     left = {node.id: free.get(node.id, {}) for node in nodes}
     return nodes, [replace(node, cpus=left[node.id].get("CPU", 0), gpus=left[node.id].get("GPU", 0)) for node in nodes]

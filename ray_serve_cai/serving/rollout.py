@@ -40,6 +40,7 @@ def plan(
     free: Sequence[NodeState],
     *,
     allow_downtime: bool,
+    must: bool = False,
 ) -> list[Step]:
     """A step for each model, in the order of the configuration.
 
@@ -47,10 +48,11 @@ def plan(
         running: model -> replicas that take requests.
         nodes: the cluster's nodes, with all that they offer.
         free: the same nodes, with what nobody has taken.
+        must: old replicas are to end even where a new one has no room at all.
 
     Raises:
         ConfigError: models come, go, or change their order.
-        ResourceError: a model would not answer for a while, and that was not allowed.
+        ResourceError: a model would not answer for a while, and that was not allowed; or it fits nowhere.
     """
     before, after = [engine.name for engine in old], [engine.name for engine in new]
     if before != after:
@@ -58,17 +60,38 @@ def plan(
             f"the cluster serves {', '.join(before)}, and the new configuration has {', '.join(after)}; an update keeps the models "
             "and their order: start the head anew with the new configuration."
         )
-    steps, left, alive = [], [node for node in free if node.alive], [node for node in nodes if node.alive]
+    steps, left, there = [], [node for node in free if node.open], [node for node in nodes if node.open]
     for former, engine in zip(old, new, strict=True):
-        step, left = _step(former, engine, running.get(engine.name, 0), nodes=alive, free=left, allow_downtime=allow_downtime)
+        here = running.get(engine.name, 0)
+        if must and settled(former) != engine and not room.place(engine, there, 1)[0]:
+            said = f"its streams end, and it waits for room: {room.shortfall(engine, 0, there, there).said}"
+            steps.append(Step(engine, PAUSE, said, 0))
+            continue
+        step, left = _step(former, engine, here, nodes=there, free=left, allow_downtime=allow_downtime)
         steps.append(step)
     return steps
+
+
+def settled(engine: EngineConfig) -> EngineConfig:
+    """As it is between updates."""
+    return engine.model_copy(update={"surge": 0})
+
+
+def renewed(engine: EngineConfig) -> EngineConfig:
+    """The same again, for which every replica has to start anew."""
+    return engine.model_copy(update={"surge": 0, "generation": engine.generation + 1})
+
+
+def same_generation(old: Sequence[EngineConfig], new: Sequence[EngineConfig]) -> list[EngineConfig]:
+    """The new configurations with the generations that their models have reached."""
+    reached = {engine.name: engine.generation for engine in old}
+    return [engine.model_copy(update={"generation": reached.get(engine.name, 0)}) for engine in new]
 
 
 def _step(
     old: EngineConfig, new: EngineConfig, running: int, *, nodes: Sequence[NodeState], free: list[NodeState], allow_downtime: bool
 ) -> tuple[Step, list[NodeState]]:
-    if old.model_copy(update={"surge": 0}) == new:
+    if settled(old) == new:
         return Step(old, UNCHANGED, "unchanged", 0), free
     if running and not (old.changes_in_place and new.changes_in_place):
         if not allow_downtime:

@@ -17,7 +17,7 @@ _DIGITS = 4
 """After the point: Ray's own resolution of resources."""
 
 
-def node_state(node: Mapping[str, Any], replicas: int = 0) -> NodeState:
+def node_state(node: Mapping[str, Any], replicas: int = 0, shards: int = 0, *, draining: bool = False) -> NodeState:
     """One of Ray's nodes, as ``ray.nodes()`` gives it, with what it offers in all."""
     named, offers = node.get("Labels", {}), node.get("Resources", {})
     return NodeState(
@@ -26,6 +26,8 @@ def node_state(node: Mapping[str, Any], replicas: int = 0) -> NodeState:
         alive=node.get("Alive", True),
         role=named.get(labels.ROLE, ""),
         replicas=replicas,
+        shards=shards,
+        draining=draining,
         engines=tuple(labels.engines(named)),
         cpus=float(offers.get("CPU", 0)),
         gpus=float(offers.get("GPU", 0)),
@@ -33,12 +35,12 @@ def node_state(node: Mapping[str, Any], replicas: int = 0) -> NodeState:
 
 
 def place(engine: EngineConfig, nodes: Sequence[NodeState], wanted: int) -> tuple[int, list[NodeState]]:
-    """How many of so many replicas fit, and the alive nodes with what is left of them.
+    """How many of so many replicas fit, and the open nodes with what is left of them.
 
     One that spans nodes goes where most is left, so that the rest stays even; any other where it leaves least behind. The head comes
     last. The arrangement that Ray makes may be another one: what does not fit here is told, and tried all the same.
     """
-    left = [node for node in nodes if node.alive]
+    left = [node for node in nodes if node.open]
     sign = -1 if engine.nodes > 1 else 1
     for placed in range(wanted):
         suited = sorted(
@@ -83,13 +85,13 @@ class Shortfall:
 
 def shortfalls(engines: Iterable[EngineConfig], nodes: Sequence[NodeState]) -> dict[str, Shortfall]:
     """What is missing, by model, after the models before it have their replicas; models that fit are left out."""
-    alive = left = [node for node in nodes if node.alive]
+    there = left = [node for node in nodes if node.open]
     found = {}
     for engine in engines:
         before = left
         placed, left = place(engine, left, engine.replicas)
         if placed < engine.replicas:
-            found[engine.name] = shortfall(engine, placed, alive, before)
+            found[engine.name] = shortfall(engine, placed, there, before)
     return found
 
 
@@ -97,7 +99,7 @@ def shortfall(engine: EngineConfig, placed: int, nodes: Sequence[NodeState], lef
     """What a model lacks of which only ``placed`` replicas fit.
 
     Args:
-        nodes: the cluster's alive nodes, with what they offer in all.
+        nodes: the cluster's open nodes, with what they offer in all.
         left: the same nodes with what is left to this model.
     """
     able = [node for node in nodes if has_engine(engine, node)]

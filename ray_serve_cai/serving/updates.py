@@ -1,4 +1,7 @@
-"""Updates of a running cluster: a request is planned, applied, followed, and undone where the new replicas do not start."""
+"""Updates of a running cluster: a request is planned, applied, followed, and undone where the new replicas do not start.
+
+A replica that spans nodes is renewed in the same way when one of them leaves.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from ray_serve_cai.config import Config, parse
 from ray_serve_cai.engines import report
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.errors import ConfigError, EngineError, RayServeCaiError, UnavailableError, one_line
-from ray_serve_cai.serving import app, mailbox, rollout
+from ray_serve_cai.serving import app, mailbox, rollout, spread
 from ray_serve_cai.serving.mailbox import Answer, Mailbox, Request
+from ray_serve_cai.serving.spread import Groups
 from ray_serve_cai.serving.standing import is_building, replicas, running_replicas
 from ray_serve_cai.state import NodeState
 
@@ -48,6 +52,7 @@ class Updates:
         keep: remembers a configuration that has come to run.
         answers: whether a model of this name answers through the ingress.
         nodes: the cluster's nodes, first with all that they offer, then with what is free of it.
+        groups: the placement groups of replicas that span nodes.
     """
 
     def __init__(
@@ -60,10 +65,12 @@ class Updates:
         keep: Callable[[Config], None],
         answers: Callable[[str], bool],
         nodes: Callable[[], tuple[Sequence[NodeState], Sequence[NodeState]]],
+        groups: Callable[[], Groups],
     ) -> None:
         self.desired = desired
         self._box, self._build, self._apply, self._keep, self._nodes = box, build, apply, keep, nodes
-        self._answers = answers
+        self._answers, self._groups = answers, groups
+        self._moved: frozenset[str] = frozenset()
         self._under_way: _UnderWay | None = None
 
     def look(self, applications: Mapping[str, Any]) -> None:
@@ -79,6 +86,8 @@ class Updates:
                 self._answer(request, applications)
             elif self._under_way:
                 self._follow(self._under_way, applications)
+            else:
+                self._move(applications)
         except Exception:  # a full disk, Ray's store out of reach: the next look tries again
             logger.exception("an update could not be looked at; it is tried again")
 
@@ -106,20 +115,47 @@ class Updates:
         config = parse(request.config, "the new configuration")
         if config.server != before.config.server:
             raise ConfigError("server: its settings are the front door's, which an update does not touch; start the head anew for them.")
-        now = {engine.name: applications.get(name, {}) for name, engine in before.applications().items()}
+        now, (nodes, free) = self._now(applications), self._nodes()
         running = {name: running_replicas(application) for name, application in now.items()}
-        nodes, free = self._nodes()
-        steps = rollout.plan(before.engines, self._build(config), running, nodes, free, allow_downtime=request.allow_downtime)
+        wanted = rollout.same_generation(before.engines, self._build(config))
+        steps = rollout.plan(before.engines, wanted, running, nodes, free, allow_downtime=request.allow_downtime)
         answer = Answer(request.id, mailbox.UNDER_WAY, plan={step.engine.name: step.said for step in steps})
         if request.dry_run:
             self._box.answer(replace(answer, state=mailbox.PLANNED))
             return
+        self._box.answer(answer)
+        self._take(config, steps, now, answer)
+
+    def _move(self, applications: Mapping[str, Any]) -> None:
+        """Start successors for replicas that are about to lose ranks with a node that is being drained."""
+        groups = self._groups()
+        if not groups:
+            return
+        nodes, free = self._nodes()
+        found = spread.to_move(groups, applications, frozenset(node.id for node in nodes if node.draining))
+        new = {name: ids for name, ids in found.items() if ids - self._moved}
+        if not new:
+            return
+        self._moved |= frozenset().union(*new.values())
+        now = self._now(applications)
+        running = {name: running_replicas(application) for name, application in now.items()}
+        served = self.desired.applications().items()
+        wanted = [rollout.renewed(engine) if name in new else rollout.settled(engine) for name, engine in served]
+        steps = rollout.plan(self.desired.engines, wanted, running, nodes, free, allow_downtime=True, must=True)
+        logger.info("a node that leaves has ranks of %s", ", ".join(new))
+        self._take(self.desired.config, steps, now, Answer("", mailbox.UNDER_WAY))
+
+    def _now(self, applications: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        return {engine.name: applications.get(name, {}) for name, engine in self.desired.applications().items()}
+
+    def _take(self, config: Config, steps: list[rollout.Step], now: Mapping[str, Mapping[str, Any]], answer: Answer) -> None:
+        """Take the steps, from where each model's application is now."""
         for step in steps:
             logger.info("update of %s: %s", step.engine.name, step.said)
             if step.kind != rollout.UNCHANGED:
                 report.write(step.engine.name, report.StartReport())
         old = {name: frozenset(one["replica_id"] for one in replicas(application)) for name, application in now.items()}
-        self._box.answer(answer)
+        before = self.desired
         self._bring_to(Desired(config, [step.engine for step in steps]))
         self._under_way = _UnderWay(before, steps, old, answer)
 
@@ -129,7 +165,7 @@ class Updates:
             model = step.engine.name
             application = applications.get(names[model], {})
             if rollout.done(step, application, update.old[model]):
-                if step.kind != rollout.UNCHANGED and not self._answers(model):
+                if step.kind != rollout.UNCHANGED and step.expected and not self._answers(model):
                     waiting.append(f"{model}: does not answer yet")
                 continue
             waiting.append(f"{model}: {rollout.progress(step, application, update.old[model])}")
@@ -142,15 +178,16 @@ class Updates:
         if waiting:
             if (detail := "; ".join(waiting)) != update.answer.detail:
                 self._under_way = replace(update, answer=replace(update.answer, detail=detail))
-                self._box.answer(self._under_way.answer)
+                self._tell(self._under_way.answer)
             return
         self._under_way = None
         try:
-            self._keep(self.desired.config)
+            if self.desired.config is not update.before.config:
+                self._keep(self.desired.config)
         except OSError as error:
             logger.warning("the new configuration is served, and will not be after a restart, since it cannot be written down: %s", error)
         logger.info("update done")
-        self._box.answer(replace(update.answer, state=mailbox.DONE, detail=""))
+        self._tell(replace(update.answer, state=mailbox.DONE, detail=""))
 
     def _undo(self, update: _UnderWay, error: RayServeCaiError) -> None:
         logger.error("update failed: %s", error)
@@ -160,7 +197,12 @@ class Updates:
         except UnavailableError as refused:
             stays = f"going back to the former configuration failed, too: {str(refused).rstrip('.')}"
         message = f"{str(error).rstrip('.')}; {stays}."
-        self._box.answer(replace(update.answer, state=mailbox.FAILED, detail="", error=message, error_type=type(error).__name__))
+        self._tell(replace(update.answer, state=mailbox.FAILED, detail="", error=message, error_type=type(error).__name__))
+
+    def _tell(self, answer: Answer) -> None:
+        """Answer whoever asked; a move that nobody asked for has no id."""
+        if answer.id:
+            self._box.answer(answer)
 
     def _bring_to(self, wanted: Desired) -> None:
         before = self.desired

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.containers import IMAGE, ROOT, Cluster, Load, run, until
+from tests.containers import IMAGE, ROOT, Cluster, Load, Streams, run, until
 
 pytestmark = pytest.mark.issue(6)
 QUESTION = "What is ray-serve-cai?"
@@ -172,6 +171,32 @@ def test_the_address_of_another_node_is_refused(cluster: Cluster) -> None:
 
 
 @pytest.mark.full
+def test_a_node_without_the_model(tmp_path: Path, questions: dict[str, str]) -> None:
+    """It is told so before Ray places anything on it, by itself and by the head; and it joins once the model is there."""
+    model, empty = Path(shutil.copytree(ROOT / "images/demo/model", tmp_path / "model")), tmp_path / "empty"
+    empty.mkdir()
+    for folder in (tmp_path, model, empty):
+        folder.chmod(0o755)
+    with Cluster(0, MODEL="/models", MODEL_NAME="demo", MODEL_MOUNT=str(model)) as cluster:
+        cluster.api.wait_ready()
+        with Stranger(cluster) as worker:
+            said = "model path '/models' does not exist on this node; mount it at the same path on every node."
+            refused(worker, said)
+            assert list(cluster.api.health()["nodes"]["refused"].values()) == [said]
+            assert alive(cluster) == 1
+        with Stranger(cluster, command=("ray-serve-cai", "node", "--once")) as worker:
+            assert run("docker", "wait", worker.id, timeout=60).stdout.strip() == "66"
+        with Stranger(cluster, "-v", f"{empty}:/models:ro") as worker:
+            refused(worker, "model path '/models' holds no config.json")
+            examined = run("docker", "exec", worker.id, "ray-serve-cai", "doctor", check=False)
+            assert examined.returncode == 71
+            assert examined.stdout.splitlines()[-1] == "this node cannot serve: models of the head"
+            shutil.copytree(model, empty, dirs_exist_ok=True)
+            until("it joins by itself", lambda: alive(cluster) == 2, 100)
+        assert cluster.api.ask(QUESTION) == questions[QUESTION]
+
+
+@pytest.mark.full
 def test_no_head(cluster: Cluster) -> None:
     with Stranger(cluster, "-e", "RSCAI_HEAD_ADDRESS=nobody", "-e", "RSCAI_JOIN_TIMEOUT_S=35") as worker:
         assert run("docker", "wait", worker.id, timeout=90).stdout.strip() == "69"
@@ -179,49 +204,12 @@ def test_no_head(cluster: Cluster) -> None:
         assert "waiting for the head at nobody:6379 since 3" in worker.logs()  # every 30 s
 
 
-class Streams:
-    """Clients that stream long answers, one after the other; each is whole, or was cut."""
-
-    def __init__(self, cluster: Cluster, clients: int) -> None:
-        self._url = cluster.api.url
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-        self.whole: list[float] = []
-        self.cut: list[str] = []
-
-    def __enter__(self) -> Streams:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        body = {"model": "demo", "prompt": "a", "max_tokens": 200, "ignore_eos": True, "stream": True}
-        while not self._stop.is_set():
-            try:
-                with httpx.stream("POST", f"{self._url}/v1/completions", json=body, timeout=60) as answer:
-                    lines = [line for line in answer.iter_lines() if line]
-                ended = answer.status_code == 200 and lines[-1:] == ["data: [DONE]"]
-                said = f"{answer.status_code} {lines[-1:]}"
-            except httpx.HTTPError as error:
-                ended, said = False, repr(error)
-            if ended:
-                self.whole.append(time.monotonic())
-            else:
-                self.cut.append(said)
-                time.sleep(0.2)
-
-
 @pytest.mark.full
 def test_a_killed_worker_under_streams(cluster: Cluster) -> None:
     """Its streams are cut, and no others; the cluster serves again without it."""
     until("a worker has the model", lambda: any(node["replicas"] and node["role"] == "worker" for node in cluster.nodes()), 60)
     victim = cluster.worker_with_replica()
-    with Streams(cluster, 8) as streams:
+    with Streams(cluster.api, 8) as streams:
         until("streams", lambda: len(streams.whole) > 16, 60)
         run("docker", "kill", "--signal", "KILL", victim)
         killed = time.monotonic()
@@ -238,7 +226,7 @@ def test_a_stopped_worker_with_open_streams() -> None:
     with Cluster(workers=1, DRAIN_S="200", STOP_GRACE="240s") as cluster:
         cluster.api.wait_ready()
         victim = cluster.worker_with_replica()
-        with Streams(cluster, 16) as streams:
+        with Streams(cluster.api, 16) as streams:
             until("streams", lambda: len(streams.whole) >= 16, 120)
             start = time.monotonic()
             run("docker", "stop", "--time", "240", victim, timeout=260)
@@ -253,7 +241,7 @@ def test_a_stopped_worker_with_open_streams() -> None:
 def test_a_killed_head_under_streams(cluster: Cluster, questions: dict[str, str]) -> None:
     """Workers see that the next head is another one, leave and come back."""
     head = cluster.ids("head")[0]
-    with Streams(cluster, 8) as streams:
+    with Streams(cluster.api, 8) as streams:
         until("streams", lambda: len(streams.whole) > 16, 60)
         run("docker", "kill", "--signal", "KILL", head)
         killed = time.monotonic()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.containers import IMAGE, SGLANG, Node, run
 
 pytestmark = pytest.mark.issue(6)
+ENGINE_KEY = "sk-planted-in-the-configuration-0123456789"
 PLANTED = {"RSCAI_TOKEN": "plantedtoken0123456789", "HF_TOKEN": "hf_plantedhubtoken0123456789", "VLLM_API_KEY": "sk-planted-key-0123456789"}
 SEARCHED = ("/tmp", "/var/lib/ray-serve-cai", "/var/log", "/dev/shm", "/home")
 KEPT = {"/tmp/ray-serve-cai/ray-token": PLANTED["RSCAI_TOKEN"]}
@@ -28,6 +31,21 @@ COMMANDS = (
 def nowhere(text: str, where: str) -> None:
     found = [name for name, secret in PLANTED.items() if secret in text]
     assert found == [], f"{found} in {where}"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("image", [pytest.param(IMAGE, id="vllm"), pytest.param(SGLANG, id="sglang")])
+def test_a_key_among_the_engines_arguments(image: str) -> None:
+    """It protects the model, and only the configuration that it stands in shows it."""
+    with Node(image, env={"RSCAI_ENGINE_ARGS": json.dumps({"api_key": ENGINE_KEY}), "RSCAI_LOG_LEVEL": "debug"}, shm_size="1g") as node:
+        node.api.wait_ready()
+        assert node.api.get("/v1/models").status_code == 401
+        authorized = httpx.get(f"{node.api.url}/v1/models", headers={"Authorization": f"Bearer {ENGINE_KEY}"}, timeout=30)
+        assert authorized.status_code == 200
+        assert ENGINE_KEY not in node.logs()
+        for command in COMMANDS:
+            assert ENGINE_KEY not in node.exec(*command, check=False).stdout, command
+        assert node.exec("grep", "-rlsaF", "--", ENGINE_KEY, *SEARCHED, check=False).stdout == ""
 
 
 @pytest.fixture(scope="module", params=[pytest.param(IMAGE, id="vllm"), pytest.param(SGLANG, id="sglang", marks=pytest.mark.full)])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ray_serve_cai import __version__, cli
+from ray_serve_cai.commands import watching
 from ray_serve_cai.engines import registry
 from ray_serve_cai.errors import UnavailableError, UsageError
 from ray_serve_cai.node import health
@@ -268,7 +269,7 @@ class Launcher:
     def ask(self, path: str) -> tuple[int, dict[str, Any]]:
         if path == "/health":
             shown = {"role": "head", "phase": "ready", "phase_detail": "all", "models": list(self.models)}
-            return 200, shown | {"nodes": {"alive": 2, "expected": 2}}
+            return 200, shown | {"nodes": {"alive": 2, "expected": 2, "refused": {"10.0.0.9": "no model"}}}
         phase = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if phase is None:
             raise UnavailableError("no launcher answers.")
@@ -279,7 +280,7 @@ class Launcher:
 def launcher(monkeypatch: pytest.MonkeyPatch) -> Launcher:
     made = Launcher()
     monkeypatch.setattr(health, "ask", made.ask)
-    monkeypatch.setattr(cli, "POLL_S", 0)
+    monkeypatch.setattr(watching, "POLL_S", 0)
     return made
 
 
@@ -300,13 +301,13 @@ def test_health(run: Run, launcher: Launcher, phase: str, arguments: list[str], 
 def test_status(run: Run, launcher: Launcher) -> None:
     code, out, _ = run("status")
     assert code == 0
-    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replica", "nodes: 2 alive, at least 2 wanted"]
+    assert out.splitlines() == ["loading weights: demo", "model demo: ready, vllm, 1 replica", "nodes: 2 alive, at least 2 wanted", "refused: 10.0.0.9: no model"]
 
 
 def test_status_as_json(run: Run, launcher: Launcher) -> None:
     code, out, _ = run("status", "--json")
     assert code == 0
-    assert json.loads(out)["nodes"] == {"alive": 2, "expected": 2}
+    assert json.loads(out)["nodes"] == {"alive": 2, "expected": 2, "refused": {"10.0.0.9": "no model"}}
 
 
 def test_waiting_shows_each_phase_once(run: Run, launcher: Launcher) -> None:
@@ -427,7 +428,7 @@ def test_an_update_to_a_wrong_configuration(run: Run, head: Head, tmp_path: Path
 
 def test_an_update_where_nothing_is_served(run: Run, models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSCAI_STATE_FILE", str(tmp_path / "no" / "state.json"))
-    monkeypatch.setattr(cli.os, "getuid", lambda: 987_654)
+    monkeypatch.setattr(os, "getuid", lambda: 987_654)
     code, out, err = run("deploy", "--config", models)
     assert (code, out) == (69, "")
     assert "no configuration is served by this node; run this on the head, once it serves." in one_line_error(err)

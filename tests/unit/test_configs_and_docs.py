@@ -13,6 +13,7 @@ import yaml
 from ray_serve_cai import config
 from ray_serve_cai.engines import user_config
 from ray_serve_cai.engines.registry import get_registry
+from ray_serve_cai.node import doubts
 from ray_serve_cai.state import PHASES
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ def test_the_table_holds_exactly_the_variables_that_the_package_reads(generator:
     source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "ray_serve_cai").rglob("*.py")))
     documented = [name for group in generator["VARIABLES"].values() for name in group]
     assert len(documented) == len(set(documented))
-    assert set(documented) == set(VARIABLE.findall(source))
+    assert set(documented) == set(VARIABLE.findall(source)) | doubts.KNOWN
 
 
 def test_host_variables_and_their_defaults_are_those_of_the_scripts(generator: dict[str, Any]) -> None:

@@ -22,15 +22,16 @@ LAYERS = {
     "state": set(),
     "private_file": set(),
     "config": {"errors"},
-    "sources": {"errors"},
+    "sources": {"errors", "state"},
     "engines": {"config", "errors", "cgroup", "labels", "engine_ports", "logs"},
     "serving": {"engines", "config", "errors", "labels", "private_file", "sources", "state"},
-    "node": {"errors", "engine_ports", "labels", "private_file", "sources", "state", "cgroup"},
+    "node": {"errors", "engine_ports", "labels", "logs", "private_file", "sources", "state", "cgroup"},
     "ray_session": {"node", "engines", "errors", "private_file"},
     "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
     "ray_processes": set(),
     "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes"},
-    "cli": {"node", "serving", "engines", "config", "errors", "state", "logs"},
+    "commands": {"node", "serving", "engines", "config", "errors", "state", "logs"},
+    "cli": {"commands", "errors", "logs"},
 }
 HEAVY = {"ray", "vllm", "sglang", "torch"}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

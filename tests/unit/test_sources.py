@@ -9,6 +9,7 @@ import pytest
 
 from ray_serve_cai import sources
 from ray_serve_cai.errors import ModelNotFoundError, UnavailableError
+from ray_serve_cai.state import ModelFiles
 
 
 def model_at(directory: Path) -> Path:
@@ -191,3 +192,17 @@ def test_offline(shipped: Path, hub: Hub, env: dict[str, str], value: str) -> No
     with pytest.raises(ModelNotFoundError, match=r"'org/model' is not in the cache and HF_HUB_OFFLINE is set; use a local path"):
         sources.check("org/model", env | {"HF_HUB_OFFLINE": value}, shipped)
     assert hub.seen == []
+
+
+def test_only_what_may_be_placed_on_a_node_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    files = [
+        ModelFiles("a", str(tmp_path), "vllm"),
+        ModelFiles("b", "/nowhere", "sglang"),
+        ModelFiles("c", "/large", "vllm", gpus=8),
+    ]
+    sources.check_all(files, {}, engines=["vllm"], gpus=4)
+    with pytest.raises(ModelNotFoundError, match="'/nowhere' does not exist on this node; mount it"):
+        sources.check_all(files, {}, engines=["vllm", "sglang"], gpus=4)
+    with pytest.raises(ModelNotFoundError, match="'/large'"):
+        sources.check_all(files, {}, engines=["vllm"], gpus=8)

@@ -18,7 +18,7 @@ from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.doctor import Finding, Node
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.manifest import Manifest
-from ray_serve_cai.state import ClusterState, NodeState
+from ray_serve_cai.state import ClusterState, ModelFiles, NodeState
 from tests.certificates import Authority
 
 TOKEN = "a1" * 24
@@ -28,12 +28,13 @@ Make = Callable[..., Node]
 
 @pytest.fixture
 def make(make_plan: Callable[..., NodePlan], make_machine: Callable[..., Machine], manifest: Manifest, tmp_path: Path) -> Make:
-    """A node of an environment; keyword arguments change its machine, manifest, models or root."""
+    """A node of an environment; keyword arguments change its machine, manifest, files or root."""
 
     def made(env: dict[str, str] | None = None, **changes: Any) -> Node:
         env = {"RSCAI_STATE_DIR": str(tmp_path), "HF_HOME": str(tmp_path)} | (env or {})
         facts: dict[str, Any] = {
-            "models": lambda: [str(tmp_path)],
+            "engines": ["vllm"],
+            "files": lambda: [ModelFiles("demo", str(tmp_path), "vllm")],
             "running": False,
             "root": tmp_path,
             "manifest": replace(manifest, device=changes.pop("device", "cpu")),
@@ -112,17 +113,17 @@ def test_models(make: Make, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     judged(doctor.models(make()), "ok", str(tmp_path))
     judged(
-        doctor.models(make(models=lambda: ["/nowhere"])),
+        doctor.models(make(files=lambda: [ModelFiles("demo", "/nowhere", "vllm")])),
         "error",
         "model path '/nowhere' does not exist on this node",
         "mount it at the same path",
     )
     judged(doctor.models(make({"RSCAI_HEAD_ADDRESS": "far"})), "skipped", "the head says")
 
-    def wrong() -> list[str]:
+    def wrong() -> list[ModelFiles]:
         raise ConfigError("models[0].x: unknown key; remove it.")
 
-    judged(doctor.models(make(models=wrong)), "error", "unknown key -> remove it")
+    judged(doctor.models(make(files=wrong)), "error", "unknown key -> remove it")
 
 
 def test_gpus(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +237,15 @@ def test_a_worker_looks_at_its_head(make: Make, head: Head) -> None:
     judged(found["DNS"], "ok", "localhost is ")
     judged(found["clock"], "ok", "within 10 s")
     judged(found["admission"], "ok", "the head takes this node beside 1 node")
+    judged(found["models of the head"], "ok", "none")
     judged(found["MTU"], "ok", " on lo, which has ")
     judged(found["throughput"], "ok", "Gbit/s over TCP, one connection")
+
+
+def test_a_worker_lacks_what_its_head_serves(make: Make, head: Head) -> None:
+    head.status.cluster = lambda: ClusterState(files=(ModelFiles("demo", "/nowhere", "vllm"), ModelFiles("b", "/nor/here", "sglang")))
+    found = of(worker(make, head))
+    judged(found["models of the head"], "error", "model path '/nowhere' does not exist on this node", "mount it at the same path")
 
 
 def test_a_head_looks_at_nobody_unless_it_is_asked_to(make: Make, head: Head) -> None:

@@ -13,6 +13,7 @@ from ray_serve_cai.node import join
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.join import Roll
 from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.state import ModelFiles
 
 TOKEN = "a1" * 24
 HEAD = Address("127.0.0.1", 7000)
@@ -24,8 +25,13 @@ class FakeHead:
 
     answers: list[Callable[[], web.Response]]
     seen: list[str | None] = field(default_factory=list)
+    heard: list[Any] = field(default_factory=list)
     port: int = 0
     hangs: bool = False
+
+    async def hear(self, request: web.Request) -> web.Response:
+        self.heard.append((request.headers.get("Authorization"), await request.json()))
+        return web.Response(status=204)
 
     async def serve(self, request: web.Request) -> web.Response:
         if self.hangs:
@@ -38,7 +44,12 @@ class FakeHead:
 @pytest.fixture
 def roll(manifest: Manifest) -> dict[str, Any]:
     nodes = [{"id": "2", "ip": "10.0.0.2", "alive": True, "role": "worker", "replicas": 1}, {"id": "1", "ip": "10.0.0.1", "alive": False}]
-    return {"session": "s1", "manifest": manifest.as_dict(), "stopping": False, "nodes": nodes, "spanning": ["vllm"]}
+    files = [{"model": "demo", "source": "/models/demo", "engine": "vllm", "gpus": 0}]
+    return {"session": "s1", "manifest": manifest.as_dict(), "stopping": False, "nodes": nodes, "spanning": ["vllm"], "files": files}
+
+
+def the_roll(told: dict[str, Any]) -> Roll:
+    return Roll(**told | {"files": [ModelFiles(**one) for one in told["files"]]})
 
 
 @pytest_asyncio.fixture
@@ -46,6 +57,7 @@ async def head(roll: dict[str, Any]) -> AsyncIterator[FakeHead]:
     fake = FakeHead([lambda: web.json_response(roll)])
     app = web.Application()
     app.router.add_get("/cluster", fake.serve)
+    app.router.add_post("/refused", fake.hear)
     runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -64,12 +76,12 @@ def status(code: int) -> Callable[[], web.Response]:
 
 
 async def test_the_roll(head: FakeHead, roll: dict[str, Any]) -> None:
-    assert await join.fetch_roll(HEAD, head.port, TOKEN) == Roll(**roll)
+    assert await join.fetch_roll(HEAD, head.port, TOKEN) == the_roll(roll)
     assert head.seen == [f"Bearer {TOKEN}"]
 
 
 def test_the_living_node_of_an_address(roll: dict[str, Any]) -> None:
-    found = Roll(**roll)
+    found = the_roll(roll)
     assert found.node("10.0.0.2") == roll["nodes"][0]
     assert found.node("10.0.0.1") is None
     assert found.node("10.0.0.9") is None
@@ -113,7 +125,7 @@ async def test_a_head_that_does_not_answer_in_time(head: FakeHead, monkeypatch: 
 async def test_waiting_for_a_late_head(head: FakeHead, roll: dict[str, Any]) -> None:
     head.answers = [status(503), status(503), *head.answers]
     said: list[str] = []
-    assert await join.wait_for_head(HEAD, head.port, 5, lambda: TOKEN, said.append) == Roll(**roll)
+    assert await join.wait_for_head(HEAD, head.port, 5, lambda: TOKEN, said.append) == the_roll(roll)
     assert len(said) == 2
     assert all(line.startswith("waiting for the head at 127.0.0.1:7000: ") for line in said)
 
@@ -121,7 +133,7 @@ async def test_waiting_for_a_late_head(head: FakeHead, roll: dict[str, Any]) -> 
 async def test_waiting_for_the_token(head: FakeHead, roll: dict[str, Any]) -> None:
     keys = iter([None, None, TOKEN])
     said: list[str] = []
-    assert await join.wait_for_head(HEAD, head.port, 5, lambda: next(keys), said.append) == Roll(**roll)
+    assert await join.wait_for_head(HEAD, head.port, 5, lambda: next(keys), said.append) == the_roll(roll)
     assert head.seen == [f"Bearer {TOKEN}"]
     assert all("no cluster token yet" in line for line in said)
 
@@ -189,7 +201,7 @@ def test_another_build_only_warns(manifest: Manifest, caplog: pytest.LogCaptureF
 
 async def test_a_head_of_another_build(head: FakeHead, roll: dict[str, Any]) -> None:
     """It may say more, or less; what must be equal is compared after that."""
-    older = {key: value for key, value in roll.items() if key != "spanning"}
+    older = {key: value for key, value in roll.items() if key not in ("spanning", "files")}
     head.answers = [lambda: web.json_response(older), lambda: web.json_response(roll | {"news": 1}), lambda: web.json_response(["roll"])]
     assert (await join.fetch_roll(HEAD, head.port, TOKEN)).spanning == []
     assert (await join.fetch_roll(HEAD, head.port, TOKEN)).spanning == ["vllm"]
@@ -198,15 +210,15 @@ async def test_a_head_of_another_build(head: FakeHead, roll: dict[str, Any]) -> 
 
 
 async def test_an_address_that_the_clusters_dead_node_had(roll: dict[str, Any]) -> None:
-    left = [Roll(**roll), Roll(**roll | {"nodes": []})]
+    left = [the_roll(roll), the_roll(roll | {"nodes": []})]
 
     async def look() -> Roll:
         return left.pop(0)
 
-    await join.check_address("10.0.0.9", Roll(**roll), look)
-    await join.check_address("10.0.0.1", Roll(**roll), look)  # not alive
+    await join.check_address("10.0.0.9", the_roll(roll), look)
+    await join.check_address("10.0.0.1", the_roll(roll), look)  # not alive
     assert len(left) == 2
-    await join.check_address("10.0.0.2", Roll(**roll), look)
+    await join.check_address("10.0.0.2", the_roll(roll), look)
     assert left == []
 
 
@@ -214,10 +226,10 @@ async def test_an_address_of_another_living_node(roll: dict[str, Any], monkeypat
     monkeypatch.setattr(join, "GONE_S", 0.05)
 
     async def look() -> Roll:
-        return Roll(**roll)
+        return the_roll(roll)
 
     with pytest.raises(AddressTakenError, match=r"this node's address is 10\.0\.0\.2, and the cluster has a living node .*RSCAI_NODE_IP"):
-        await join.check_address("10.0.0.2", Roll(**roll), look)
+        await join.check_address("10.0.0.2", the_roll(roll), look)
 
 
 @pytest.mark.parametrize(("host", "asked"), [("10.0.0.9", "10.0.0.9"), ("fd00::9", "fd00::9")])
@@ -257,3 +269,12 @@ def test_tls_on_one_side_only(roll: dict[str, Any], mine: bool) -> None:
         join.compare_tls(mine, Roll(**roll | {"tls": not mine}))
     join.compare_tls(mine, Roll(**roll | {"tls": mine}))
     join.compare_tls(mine, Roll(**roll))  # a head of an older build
+
+
+async def test_the_head_hears_why_a_node_does_not_join(head: FakeHead) -> None:
+    await join.tell_refused(HEAD, head.port, TOKEN, "no model here")
+    assert head.heard == [(f"Bearer {TOKEN}", {"reason": "no model here"})]
+
+
+async def test_a_head_that_cannot_hear_it() -> None:
+    await join.tell_refused(HEAD, 1, TOKEN, "no model here")

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from ray_serve_cai import __version__
 from ray_serve_cai.node import status as module
 from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.node.refusals import Refusals
 from ray_serve_cai.node.status import NodeStatus
 from ray_serve_cai.state import ClusterState, ModelState, NodeState
 
@@ -20,12 +21,13 @@ READY = ModelState("demo", "vllm", ready=True, state="ready", replicas=1)
 NODES = (NodeState("1", "10.0.0.1", True, "head"), NodeState("2", "10.0.0.2", False, "worker", 1))
 STATES = {
     "starting": ClusterState(models=(WAITING,), expected=2),
-    "loading": ClusterState("loading weights", "loading weights: demo", (WAITING,), NODES, 2),
-    "half": ClusterState("loading weights", "loading weights: b", (READY, ModelState("b", "vllm")), NODES, 2),
-    "both": ClusterState("ready", "every model answers", (READY, ModelState("b", "vllm", ready=True)), NODES, 2, was_ready=True),
-    "ready": ClusterState("ready", "every model answers", (READY,), NODES, 2, was_ready=True),
-    "degraded": ClusterState("degraded", "not answering: demo", (WAITING,), NODES, 2, was_ready=True),
-    "failed": ClusterState("failed", "no memory", (ModelState("demo", "vllm", state="failed", error="no memory"),), NODES, 2),
+    "waiting": ClusterState("waiting for nodes", "nodes joined 1/2", (WAITING,), NODES, expected=2),
+    "loading": ClusterState("loading weights", "loading weights: demo", (WAITING,), NODES, expected=2),
+    "half": ClusterState("loading weights", "loading weights: b", (READY, ModelState("b", "vllm")), NODES, expected=2),
+    "both": ClusterState("ready", "every model answers", (READY, ModelState("b", "vllm", ready=True)), NODES, expected=2, was_ready=True),
+    "ready": ClusterState("ready", "every model answers", (READY,), NODES, expected=2, was_ready=True),
+    "degraded": ClusterState("degraded", "not answering: demo", (WAITING,), NODES, expected=2, was_ready=True),
+    "failed": ClusterState("failed", "no memory", (ModelState("demo", "vllm", state="failed", error="no memory"),), NODES, expected=2),
 }
 
 Make = Callable[..., NodeStatus]
@@ -100,7 +102,7 @@ async def test_all_that_health_says(make: Make, connect: Connect) -> None:
         "engine": "vllm",
         "model": "demo",
         "models": [{"name": "demo", "engine": "vllm", "ready": True, "state": "ready", "replicas": 1, "error": ""}],
-        "nodes": {"alive": 1, "expected": 2},
+        "nodes": {"alive": 1, "expected": 2, "refused": {}},
         "version": __version__,
     }
 
@@ -164,11 +166,34 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
         "manifest": manifest.as_dict(),
         "stopping": False,
         "nodes": [
-            {"id": "1", "ip": "10.0.0.1", "alive": True, "role": "head", "replicas": 0, "engines": [], "cpus": 0, "gpus": 0},
-            {"id": "2", "ip": "10.0.0.2", "alive": False, "role": "worker", "replicas": 1, "engines": [], "cpus": 0, "gpus": 0},
+            {
+                "id": "1",
+                "ip": "10.0.0.1",
+                "alive": True,
+                "role": "head",
+                "replicas": 0,
+                "engines": [],
+                "cpus": 0,
+                "gpus": 0,
+                "shards": 0,
+                "draining": False,
+            },
+            {
+                "id": "2",
+                "ip": "10.0.0.2",
+                "alive": False,
+                "role": "worker",
+                "replicas": 1,
+                "engines": [],
+                "cpus": 0,
+                "gpus": 0,
+                "shards": 0,
+                "draining": False,
+            },
         ],
         "spanning": ["vllm"],
         "tls": True,
+        "files": [],
     }
 
 
@@ -259,5 +284,40 @@ async def test_listening(make: Make, host: str, asked: list[str]) -> None:
         for address in asked:
             async with ClientSession() as session, session.get(f"http://{address}:{port}/health") as answer:
                 assert json.loads(await answer.text())["status"] == "ok"
+    finally:
+        await runner.cleanup()
+
+
+async def test_who_waits_hears_of_nodes_that_are_refused(make: Make, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what they say themselves, or by their token; what comes through the front door says nothing about a node."""
+    monkeypatch.setattr(module, "LOOPBACK", ())
+    status = make("waiting")
+    client = await connect(status)
+    said = {"reason": "no model here."}
+    assert (await client.post("/refused", json=said)).status == 401
+    assert "another token" in status.refusals.current()["127.0.0.1"]
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert (await client.post("/refused", json=["x"], headers=headers)).status == 400
+    assert (await client.post("/refused", json=said, headers=headers)).status == 204
+    document = await (await client.get("/health")).json()
+    assert document["nodes"] == {"alive": 1, "expected": 2, "refused": {"127.0.0.1": "no model here."}}
+    assert document["phase_detail"] == "nodes joined 1/2; 127.0.0.1 is refused: no model here."
+    monkeypatch.setattr(module, "LOOPBACK", ("127.0.0.1",))
+    status.refusals = Refusals()
+    await client.get("/cluster")
+    assert status.refusals.current() == {}
+
+
+async def test_loopback_by_an_ipv6_socket(make: Make) -> None:
+    """What comes through the front door says nothing about a node, on a node with IPv6 as well."""
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    status = make("waiting")
+    runner = await module.listen(status, "::", 0)
+    try:
+        port = runner.addresses[0][1]
+        async with ClientSession() as session, session.post(f"http://127.0.0.1:{port}/refused", json={"reason": "x"}) as answer:
+            assert answer.status == 401
+        assert status.refusals.current() == {}
     finally:
         await runner.cleanup()

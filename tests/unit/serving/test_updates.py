@@ -1,5 +1,6 @@
 """The serving process's side of an update, against a Serve that a test moves by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ class Cluster:
         self.reports: dict[str, StartReport] = {"demo": StartReport(phase="ready")}
         self.refusals: list[Exception] = []
         self.gpus = 4
+        self.names = ["n"]
+        self.groups: dict[str, Any] = {}
+        self.draining: set[str] = set()
         self.silent: set[str] = set()
         self.seen: dict[str, Any] = {"demo": application("old")}
         parsed = config.parse(given, "before")
@@ -56,6 +60,7 @@ class Cluster:
             keep=self.kept.append,
             answers=lambda name: name not in self.silent,
             nodes=self.nodes,
+            groups=lambda: self.groups,
         )
 
     def build(self, wanted: Config) -> list[EngineConfig]:
@@ -80,7 +85,8 @@ class Cluster:
         self.applied.append(wanted.engines)
 
     def nodes(self) -> tuple[list[NodeState], list[NodeState]]:
-        return [NodeState("n", "10.0.0.1", True, cpus=64, gpus=8)], [NodeState("n", "10.0.0.1", True, cpus=64, gpus=self.gpus)]
+        offered = [NodeState(name, name, True, cpus=64, gpus=8, draining=name in self.draining) for name in self.names]
+        return offered, [replace(node, gpus=self.gpus) for node in offered]
 
     def send(self, wanted: dict[str, Any], **options: Any) -> Request:
         request = Request(wanted, **options)
@@ -412,3 +418,51 @@ def test_applications_are_named_as_serve_names_them() -> None:
     parsed = config.parse(models({}, {"source": "x", "name": "org/a"}), "")
     engines = [EngineConfig(info=VLLM, name=model.name, model="x", arguments={}) for model in parsed.models]
     assert Desired(parsed, engines).applications() == {"demo": engines[0], "org--a": engines[1]}
+
+
+def with_a_shard_on_a_node_that_leaves(cluster: Cluster) -> dict[str, Any]:
+    cluster.names = ["n", "leaves", "other"]
+    cluster.draining = {"leaves"}
+    cluster.groups = {"g": {"name": "SERVE_REPLICA::demo#engine#old", "state": "CREATED", "bundles_to_node_id": {0: "n", 1: "leaves"}}}
+    serving = application("old")
+    serving["deployments"]["engine"]["replicas"][0] |= {"actor_name": "SERVE_REPLICA::demo#engine#old", "node_id": "n"}
+    return serving
+
+
+def test_a_replica_that_loses_ranks_with_a_node_gets_a_successor_first(cluster: Cluster) -> None:
+    serving = with_a_shard_on_a_node_that_leaves(cluster)
+    cluster.look(demo=serving)
+    assert [(one.surge, one.generation) for one in cluster.applied[0]] == [(100, 1)]
+    cluster.look(demo=serving)
+    assert len(cluster.applied) == 1
+    cluster.look(demo=application("new"))
+    cluster.look(demo=serving)  # its end takes a while: it was told once
+    assert len(cluster.applied) == 1
+    assert cluster.kept == []
+    request = cluster.send(HEAVY)
+    cluster.look(demo=application("new"))
+    assert cluster.answer(request).state == mailbox.UNDER_WAY
+    assert [one.generation for one in cluster.applied[1]] == [1]
+
+
+def test_where_there_is_no_room_the_streams_end_and_the_model_waits(cluster: Cluster) -> None:
+    serving = with_a_shard_on_a_node_that_leaves(cluster)
+    cluster.names = ["leaves"]
+    cluster.look(demo=serving)
+    assert [(one.surge, one.generation) for one in cluster.applied[0]] == [(0, 1)]
+    cluster.silent = {"demo"}
+    cluster.look(demo=application("new:STARTING"))
+    request = cluster.send(HEAVY, dry_run=True)
+    cluster.names = ["n"]
+    cluster.look()
+    assert cluster.answer(request).state == mailbox.PLANNED
+
+
+def test_a_move_that_fails_is_not_tried_for_ever(cluster: Cluster) -> None:
+    serving = with_a_shard_on_a_node_that_leaves(cluster)
+    cluster.look(demo=serving)
+    cluster.reports["demo"] = StartReport(error="no", error_type="EngineError")
+    cluster.look(demo=serving)
+    assert [one.generation for one in cluster.applied[1]] == [0]
+    cluster.look(demo=serving)
+    assert len(cluster.applied) == 2

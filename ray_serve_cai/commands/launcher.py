@@ -1,0 +1,129 @@
+"""What a node would do, does, and lacks: the commands ``node``, ``plan`` and ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ray_serve_cai.commands import common
+from ray_serve_cai.errors import RayServeCaiError, ResourceError
+
+if TYPE_CHECKING:
+    from ray_serve_cai.state import ModelFiles
+
+
+def node(arguments: argparse.Namespace) -> int:
+    """Run the launcher until it is told to stop."""
+    import asyncio
+
+    from ray_serve_cai import config, logs
+    from ray_serve_cai.engines import registry
+    from ray_serve_cai.node import discovery, machine, secret_files
+    from ray_serve_cai.node.supervisor import DEPLOYED, Served, Supervisor, directories
+    from ray_serve_cai.serving import app, deployed
+    from ray_serve_cai.state import ModelState
+
+    logs.set_up(common.log_level(), "launcher", common.log_format())
+    here, env = machine.inspect(), secret_files.read(os.environ)
+    planned = discovery.plan(env, here)
+    logs.speak_as(planned.role)
+    for doubt in planned.doubts:
+        logging.warning("%s", doubt)
+    if planned.role == "idle":
+        said = ", ".join(f"{name} is {value}" for name, value in planned.variables.items())
+        logging.info("%s: the first process of this machine runs the node; this one has nothing to do", said)
+        return 0
+    served = None
+    if planned.role != "worker":
+        kept = directories(env)[1] / DEPLOYED
+        given, engines = deployed.current(kept, config.from_environment(env), common.builder(planned.drain_s))
+        for engine in engines if planned.role == "single" else []:  # no other node can join it
+            registry.check_installed(engine.info)
+        served = Served(
+            models=tuple(ModelState(engine.name, engine.engine) for engine in engines),
+            files=app.files(engines),
+            max_body_mb=given.server.max_body_mb,
+            spanning=tuple({engine.engine for engine in engines if engine.nodes > 1}),
+        )
+    return asyncio.run(Supervisor(planned, served, here, env, common.installed_engines(), once=arguments.once).run())
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Print the plan; the exit code is the one with which `node` would refuse it."""
+    from ray_serve_cai.node import command, discovery, env_file, machine, secret_files, tls, token
+
+    env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else secret_files.read(os.environ)
+    token.given(env)
+    tls.given(env)
+    planned = discovery.plan(env, machine.inspect())
+    line = [] if planned.role == "idle" else command.ray_start(planned, common.installed_engines(), planned.node_ip)
+    document = json.loads(discovery.as_json(planned, line))
+    refused = None
+    if planned.role in ("head", "single"):
+        document["models"], refused = _models(env, planned.drain_s)
+    if arguments.json:
+        print(json.dumps(document, indent=2))
+    else:
+        for key, value in document.items():
+            if key == "doubts" and not value:
+                continue
+            print(f"{key:15} {_shown(key, value)}")
+    return refused.exit_code if refused else 0
+
+
+def _shown(key: str, value: object) -> str:
+    """A value of the plan as people read it."""
+    if key in ("models", "doubts") and isinstance(value, list):
+        return f"\n{'':15} ".join(value)
+    if isinstance(value, list):
+        return " ".join(value) or "nothing to start"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or "none"
+    return ("unknown before joining" if key == "node_ip" else "none") if value is None else str(value)
+
+
+def _models(env: Mapping[str, str], drain_s: int) -> tuple[list[str], RayServeCaiError | None]:
+    """What the head would serve, a line for each model and for what its configuration came to mean; or why it could not."""
+    from ray_serve_cai import config
+    from ray_serve_cai.serving import app
+
+    try:
+        given = config.from_environment(env)
+        engines = common.builder(drain_s)(given)
+    except RayServeCaiError as error:
+        return [f"error: {error}"], error
+    return [f"{engine.name}: {engine.layout()}" for engine in engines] + app.notes(given, engines), None
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print what the checks find; exit 0 where nothing keeps the node from serving."""
+    from ray_serve_cai import config
+    from ray_serve_cai.node import discovery, machine, manifest, secret_files
+    from ray_serve_cai.node import doctor as node_doctor
+    from ray_serve_cai.serving import app
+
+    env, here = secret_files.read(os.environ), machine.inspect()
+    planned = discovery.plan(env, here)
+
+    def files() -> Sequence[ModelFiles]:
+        return app.files(common.builder(planned.drain_s)(config.from_environment(env)))
+
+    running = node_doctor.is_running()
+    node = node_doctor.Node(planned, env, here, manifest.read(), common.installed_engines(), files, running)
+    findings = []
+    for found in node_doctor.examine(node, node_doctor.peer(arguments.peer) if arguments.peer else None):
+        findings.append(found)
+        if not arguments.json:
+            print(
+                f"{found.level:8} {found.check:11} {found.fact}" + (f"\n{'':8} {'':11} fix: {found.fix}" if found.fix else ""), flush=True
+            )
+    broken = [found for found in findings if found.level == "error"]
+    if arguments.json:
+        print(json.dumps([vars(found) for found in findings], indent=2))
+    else:
+        print(f"this node cannot serve: {', '.join(found.check for found in broken)}" if broken else "nothing keeps this node from serving")
+    return ResourceError.exit_code if broken else 0
