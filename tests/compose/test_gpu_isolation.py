@@ -179,4 +179,5 @@ def test_both_models_answer_word_for_word(cluster: Cluster, nodes: int, question
         for question, answer in questions.items():
             body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0}
             got = cluster.api.post(f"/models/{model}/v1/chat/completions", body)
+            assert got.status_code == 200, got.text
             assert got.json()["choices"][0]["message"]["content"] == answer, got.text
