@@ -46,7 +46,10 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
             f"IPv6 with a port: `[fd00::1]:{address.GCS_PORT}`. "
             "With role `auto`, the node that has this address is the head and every other one is a worker.",
         ),
-        "RSCAI_NODE_IP": ("the address of the route to the head", "IP address under which other nodes reach this one."),
+        "RSCAI_NODE_IP": (
+            "the address of the route to the head",
+            "IP address under which other nodes reach this one, or the network in which it is, for example `10.0.0.0/16`.",
+        ),
         "RSCAI_MIN_NODES": (
             f"the nodes of the scheduler's group, else `{DEFAULTS.min_nodes}`",
             "The head deploys the models once this many nodes are alive, the head counted.",
@@ -70,7 +73,7 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
         "RSCAI_ENGINE_ARGS": ("none", 'The engine\'s arguments as a JSON object, for example `{"max_model_len": 2048}`.'),
     },
     "Listening": {
-        "RSCAI_HOST": (f"`{DEFAULTS.host}`", "IP address that the front door listens on."),
+        "RSCAI_HOST": (f"`{DEFAULTS.host}`, or `::` where the node's own address is IPv6", "IP address that the front door listens on."),
         "RSCAI_PORT": (f"`{DEFAULTS.ports.front_door}`", "Port of the front door."),
         "RSCAI_ENGINE_PORTS": (
             f"`{engine_ports.DEFAULT[0]}-{engine_ports.DEFAULT[1]}`",
@@ -112,6 +115,10 @@ FOREIGN = {
     "HF_ENDPOINT": f"Another hub than {sources.HUB}.",
     "HF_HUB_OFFLINE": "`1`: never ask the hub; only the cache counts. See [models](models.md).",
     "HF_HUB_DOWNLOAD_TIMEOUT": "Seconds without a byte after which a connection of a download counts as ended; 10 by default.",
+    "RAY_USE_TLS": "`1`: TLS on all of Ray's own connections, with the three files below; equal on all nodes.",
+    "RAY_TLS_SERVER_CERT": "Path of this node's certificate, PEM.",
+    "RAY_TLS_SERVER_KEY": "Path of its key, PEM without a passphrase.",
+    "RAY_TLS_CA_CERT": "Path of the certificate of the authority that signed those of all nodes.",
     "VLLM_CPU_KVCACHE_SPACE": "GiB for vLLM's KV cache on CPUs; the CPU image sets 1.",
     "RAY_HEAD_ADDRESS": "As `RSCAI_HEAD_ADDRESS`, where that is not set.",
     "RAY_NODE_IP": "As `RSCAI_NODE_IP`, where that is not set; then `VLLM_HOST_IP`, then `CDSW_IP_ADDRESS`.",

@@ -12,6 +12,7 @@
     ├── TokenError              77  EX_NOPERM: a cluster token is missing or wrong
     └── ConfigError             78  EX_CONFIG: a configuration file, an engine name or argument
         ├── VersionMismatchError    78  this node and the head differ in something that must be equal
+        ├── TlsError                78  certificates that nodes would refuse, or a head that does not use TLS where this node does
         └── AddressTakenError       78  another node of the cluster has this node's address
 
 The codes are those of sysexits.h.
@@ -108,6 +109,10 @@ class VersionMismatchError(ConfigError):
     """Two nodes differ in a version that must be equal across the cluster."""
 
 
+class TlsError(ConfigError):
+    """The certificates for TLS between nodes cannot be used, or only one of node and head uses TLS."""
+
+
 class AddressTakenError(ConfigError):
     """Another node of the cluster has the address under which this one would be known."""
 
@@ -127,6 +132,7 @@ ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
         TokenError,
         ConfigError,
         VersionMismatchError,
+        TlsError,
         AddressTakenError,
     )
 }

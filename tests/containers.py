@@ -57,8 +57,8 @@ def free_port() -> int:
 class Api:
     """The front door of a node."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.url = f"http://{host}:{port}"
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=30)

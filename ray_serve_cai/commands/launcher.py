@@ -54,10 +54,11 @@ def node(arguments: argparse.Namespace) -> int:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Print the plan; the exit code is the one with which `node` would refuse it."""
-    from ray_serve_cai.node import command, discovery, env_file, machine, secret_files, token
+    from ray_serve_cai.node import command, discovery, env_file, machine, secret_files, tls, token
 
     env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else secret_files.read(os.environ)
     token.given(env)
+    tls.given(env)
     planned = discovery.plan(env, machine.inspect())
     line = [] if planned.role == "idle" else command.ray_start(planned, common.installed_engines(), planned.node_ip)
     document = json.loads(discovery.as_json(planned, line))

@@ -15,6 +15,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Apply the configuration and watch; the launcher's head runs this as a child."""
     from ray_serve_cai import config, logs
     from ray_serve_cai.node import command, discovery, machine
+    from ray_serve_cai.node.address import everywhere
     from ray_serve_cai.serving import controller
 
     logs.set_up(common.log_level(), "serve", common.log_format())
@@ -32,6 +33,7 @@ def serve(arguments: argparse.Namespace) -> int:
         deployed_file=Path(os.environ.get("RSCAI_DEPLOYED_FILE") or common.state_file().with_name("deployed.json")),
         alone=planned.role == "single",
         min_gpus=planned.min_gpus,
+        serve_host=everywhere(planned.node_ip),
     )
     controller.run(given, common.builder(planned.drain_s), settings)
     return 0

@@ -28,6 +28,16 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def everywhere(ip: str | None) -> str:
+    """The address that means all interfaces, for a node that others reach at ``ip``; an IPv6 socket takes IPv4, too."""
+    return "::" if ip and ":" in ip else "0.0.0.0"
+
+
+def loopback(host: str) -> str:
+    """Where this machine reaches a listener on ``host``."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
 def literal_ip(host: str) -> str | None:
     """The canonical form of an IP literal, or None for a name (an IPv6 zone is not supported)."""
     if "%" in host:

@@ -9,6 +9,7 @@ Longer than most modules: the rules and their table are read side by side.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -261,7 +262,7 @@ def kserve(env: Environment, machine: Machine) -> Decision | None:
         return _of_group(env, ("HEAD_SVC", None), size, address.parse("HEAD_SVC", host, port))
     if given is not None and "://" not in given and given.lower() not in ("auto", "local"):
         head = address.parse("RAY_ADDRESS", given, port)
-        mine = _named(machine, head.host) or node_ip(env) == head.host
+        mine = _named(machine, head.host) or node_ip(env, machine) == head.host
         return _of_group(env, ("RAY_ADDRESS", 0 if mine else None), size, head)
     return _of_group(env, ("RAY_NODE_COUNT", 0), size, Address(machine.primary_ip(), port)) if counted else None
 
@@ -271,7 +272,7 @@ def address_is_mine(env: Environment, machine: Machine) -> Decision | None:
     if given is None:
         return None
     name, head = given
-    mine = machine.is_me(head.host) or node_ip(env) == head.host
+    mine = machine.is_me(head.host) or node_ip(env, machine) == head.host
     return Decision("head" if mine else "worker", head, {name: env[name].strip()})
 
 
@@ -385,12 +386,15 @@ def head_address(env: Environment) -> tuple[str, Address] | None:
     return None
 
 
-def node_ip(env: Environment) -> str | None:
-    """This node's own address where it is given.
+def node_ip(env: Environment, machine: Machine) -> str | None:
+    """This node's own address where it is given, or its only one in the network that is given.
 
     Raises:
-        UsageError: it is no IP address.
+        UsageError: it is neither an IP address nor a network of this node.
     """
+    given = text(env, "RSCAI_NODE_IP")
+    if given is not None and "/" in given:
+        return _address_within(given, machine)
     for name in ("RSCAI_NODE_IP", "RAY_NODE_IP", "VLLM_HOST_IP", "CDSW_IP_ADDRESS"):
         value = text(env, name)
         if value is not None:
@@ -399,6 +403,19 @@ def node_ip(env: Environment) -> str | None:
                 raise UsageError(f"{name} is {value!r}; use an IP address of this node, for example 10.0.0.5.")
             return ip
     return None
+
+
+def _address_within(network: str, machine: Machine) -> str:
+    """A node on several networks has one address in the cluster's; all nodes can be told the same."""
+    try:
+        wanted = ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        raise UsageError(f"RSCAI_NODE_IP is {network!r}; use an address of this node, or a network such as 10.0.0.0/16.") from None
+    found = sorted(ip for ip in machine.addresses if ipaddress.ip_address(ip) in wanted)
+    if len(found) != 1:
+        said = f"the addresses {', '.join(found)}" if found else f"no address, only {', '.join(sorted(machine.addresses))}"
+        raise UsageError(f"RSCAI_NODE_IP is {network!r}, where this node has {said}; name one address, or another network.")
+    return found[0]
 
 
 def kuberay_resources(env: Environment) -> dict[str, int]:

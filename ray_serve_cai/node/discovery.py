@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ray_serve_cai import engine_ports
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node import contracts, doubts
-from ray_serve_cai.node.address import Address, literal_ip
+from ray_serve_cai.node.address import Address, everywhere, literal_ip
 from ray_serve_cai.node.contracts import CONTRACTS, MOST_NODES, Decision, Role
 from ray_serve_cai.node.environment import Environment, integer, text
 from ray_serve_cai.node.machine import Machine
@@ -64,11 +64,11 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
         UsageError: a variable has a value that cannot be used; the message names it and the fix.
     """
     rule, decision = _decide(env, machine)
-    ports = _ports(env, decision)
+    ports, node_ip = _ports(env, decision), _own_ip(env, decision, machine)
     return NodePlan(
         role=decision.role,
         head=decision.head,
-        node_ip=_own_ip(env, decision, machine),
+        node_ip=node_ip,
         rule=rule,
         variables=decision.variables,
         resources=_resources(env, machine),
@@ -77,7 +77,7 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
         min_gpus=integer(env, "RSCAI_MIN_GPUS", low=0, high=MOST_NODES) or 0,
         join_timeout_s=integer(env, "RSCAI_JOIN_TIMEOUT_S", low=1, high=86_400) or 300,
         drain_s=_drain(env),
-        host=_host(env),
+        host=_host(env, node_ip),
         doubts=doubts.of(env, decision.role, decision.head),
     )
 
@@ -122,7 +122,7 @@ def _with_head(decision: Decision, given: tuple[str, Address] | None, env: Envir
 
 
 def _own_ip(env: Environment, decision: Decision, machine: Machine) -> str | None:
-    given = contracts.node_ip(env)
+    given = contracts.node_ip(env, machine)
     if given is not None:
         return given
     if decision.role != "worker":
@@ -159,8 +159,8 @@ def _drain(env: Environment) -> int:
     return 60 if drain is None else drain
 
 
-def _host(env: Environment) -> str:
-    value = text(env, "RSCAI_HOST", "0.0.0.0") or ""
+def _host(env: Environment, node_ip: str | None) -> str:
+    value = text(env, "RSCAI_HOST") or everywhere(node_ip)
     host = literal_ip(value.strip("[]"))
     if host is None:
         raise UsageError(f"RSCAI_HOST is {value!r}; use the IP address to listen on, for example 0.0.0.0 or 127.0.0.1.")

@@ -25,7 +25,7 @@ import psutil
 
 from ray_serve_cai import sources
 from ray_serve_cai.errors import RayServeCaiError, UnavailableError, counted, sized
-from ray_serve_cai.node import address, health, join, preflight, token
+from ray_serve_cai.node import address, health, join, preflight, tls, token
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import Environment, text
@@ -43,6 +43,7 @@ FEW_FILES = 65_536
 LITTLE_DISK = 10 * _GIB
 LITTLE_MEMORY = 4 * _GIB
 SKEW_S = 10.0
+FEW_DAYS = 14
 TIMEOUT_S = 5.0
 PROBE_S = 3.0
 DRIVERS = {11: 450, 12: 525, 13: 580}
@@ -235,7 +236,25 @@ def cluster_token(node: Node) -> Finding:
     return Finding("token", "ok", "none yet; the head makes one when it starts")
 
 
-CHECKS: tuple[Check, ...] = (role, shared_memory, memory, open_files, rdma, ports, disk, models, gpus, kuberay, cluster_token)
+def certificates(node: Node) -> Finding:
+    """Whether the other nodes' Ray would accept this one's."""
+    try:
+        end = tls.check(node.env, node.plan.node_ip)
+    except RayServeCaiError as error:
+        return _of_error("TLS", error)
+    if end is None:
+        return Finding("TLS", "skipped", f"{tls.SWITCH} is not set")
+    days = (end - time.time()) / 86_400
+    said = f"the certificate is valid for {counted(int(days), 'day')} more"
+    if days >= FEW_DAYS:
+        return Finding("TLS", "ok", said)
+    return Finding("TLS", "warning", said, "renew it, and start the nodes anew one by one: processes that start after its end cannot join")
+
+
+CHECKS: tuple[Check, ...] = (
+    *(role, shared_memory, memory, open_files, rdma, ports, disk, models, gpus, kuberay, cluster_token),
+    certificates,
+)
 
 
 def examine(node: Node, peer: Address | None) -> Iterator[Finding]:
@@ -295,6 +314,7 @@ def _admission(node: Node, other: Address, ip: str, status: int, key: str) -> It
     try:
         roll = asyncio.run(join.fetch_roll(other, status, key))
         join.compare(node.manifest, roll.manifest, roll.spanning)
+        join.compare_tls(tls.given(node.env) is not None, roll)
     except RayServeCaiError as error:
         yield _of_error("admission", error)
         return

@@ -13,7 +13,15 @@ from typing import Any
 
 import aiohttp
 
-from ray_serve_cai.errors import AddressTakenError, HubError, ModelNotFoundError, TokenError, UnavailableError, VersionMismatchError
+from ray_serve_cai.errors import (
+    AddressTakenError,
+    HubError,
+    ModelNotFoundError,
+    TlsError,
+    TokenError,
+    UnavailableError,
+    VersionMismatchError,
+)
 from ray_serve_cai.node.address import Address, literal_ip
 from ray_serve_cai.node.manifest import Manifest
 from ray_serve_cai.state import ModelFiles
@@ -28,7 +36,7 @@ REFUSED = 401
 GONE_S = 30.0
 """How long the cluster may take to notice that the node which had this address before has ended."""
 NO_TOKEN = "no cluster token yet (RSCAI_TOKEN is not set and the state volume has none)"
-REFUSALS = (TokenError, VersionMismatchError, AddressTakenError, ModelNotFoundError, HubError)
+REFUSALS = (TokenError, VersionMismatchError, TlsError, AddressTakenError, ModelNotFoundError, HubError)
 """What only a person can put right; the head, or this node, must be given something else."""
 
 
@@ -40,6 +48,7 @@ class Roll:
         nodes: dictionaries of `ray_serve_cai.state.NodeState`.
         spanning: engines of which a replica has ranks on several nodes.
         files: what a node needs for the models that are served.
+        tls: whether the head uses TLS; None where it does not say.
     """
 
     session: str
@@ -48,6 +57,7 @@ class Roll:
     nodes: list[dict[str, Any]]
     spanning: list[str]
     files: list[ModelFiles]
+    tls: bool | None = None
 
     def node(self, ip: str) -> dict[str, Any] | None:
         """The living node with this address."""
@@ -85,6 +95,7 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
             told["nodes"],
             told.get("spanning", []),
             [ModelFiles(one["model"], one["source"], one["engine"], one["gpus"]) for one in told.get("files", [])],
+            told.get("tls"),
         )
     except (TypeError, KeyError) as error:
         raise UnavailableError(f"{url}: {str(told)[:80]} is no roll of a cluster; is another program listening there?") from error
@@ -159,6 +170,17 @@ def compare(mine: Manifest, head: dict[str, Any], spanning: Sequence[str]) -> No
             )
     if same and own["build_id"] != head.get("build_id"):
         logger.warning("this node is build %s and the head is build %s", own["build_id"], head.get("build_id"))
+
+
+def compare_tls(mine: bool, roll: Roll) -> None:
+    """Refuse to join a head that uses TLS where this node does not, or the other way round: Ray would wait for an answer in silence.
+
+    Raises:
+        TlsError: naming both sides and the fix.
+    """
+    if roll.tls is not None and roll.tls != mine:
+        sides = "this node uses TLS and the head does not" if mine else "the head uses TLS and this node does not"
+        raise TlsError(f"{sides}; set RAY_USE_TLS=1 and certificates on all nodes, or on none.")
 
 
 async def check_address(node_ip: str, roll: Roll, look: Callable[[], Awaitable[Roll]]) -> None:

@@ -7,6 +7,7 @@ import logging
 import socket
 
 from ray_serve_cai.errors import ResourceError
+from ray_serve_cai.node.address import everywhere
 from ray_serve_cai.node.discovery import NodePlan
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def check_ports(plan: NodePlan) -> None:
         ResourceError: as `check`.
     """
     for name, port in plan.ports.listening(plan.role).items():
-        _check_port(name, port, plan.host if name == "front_door" else "0.0.0.0")
+        _check_port(name, port, plan.host if name == "front_door" else everywhere(plan.node_ip))
 
 
 def _check_port(name: str, port: int, host: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -28,8 +29,8 @@ class NodeStatus:
 
     ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head,
     ``open_doors`` are the models, by number, of which the front door was told last that requests can go to them, ``refused`` is why a
-    worker may not join, ``spanning`` are the engines of which the head serves replicas that span nodes, ``refusals`` are the nodes that
-    a head did not let in.
+    worker may not join, ``spanning`` are the engines of which the head serves replicas that span nodes, ``tls`` is whether Ray uses TLS,
+    ``refusals`` are the nodes that a head did not let in.
     """
 
     role: str
@@ -42,6 +43,7 @@ class NodeStatus:
     detail: str = ""
     refused: str = ""
     spanning: tuple[str, ...] = ()
+    tls: bool = False
     open_doors: set[int] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
 
@@ -105,6 +107,7 @@ def roll(status: NodeStatus) -> dict[str, Any]:
         "manifest": status.manifest.as_dict(),
         "stopping": status.stopping,
         "spanning": list(status.spanning),
+        "tls": status.tls,
         "nodes": [asdict(node) for node in status.cluster().nodes],
         "files": [asdict(one) for one in status.cluster().files],
     }
@@ -191,13 +194,16 @@ def application(status: NodeStatus) -> web.Application:
 
 
 def _note(status: NodeStatus, request: web.Request, reason: str) -> None:
-    if request.remote and request.remote not in LOOPBACK:
-        status.refusals.note(request.remote, reason)
+    caller = (request.remote or "").removeprefix("::ffff:")  # an IPv6 socket's name for an IPv4 address
+    if caller and caller not in LOOPBACK:
+        status.refusals.note(caller, reason)
 
 
 async def listen(status: NodeStatus, host: str, port: int) -> web.AppRunner:
     """Start the server; ``cleanup()`` of what is returned ends it."""
     runner = web.AppRunner(application(status), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")  # asyncio's own would take IPv6 alone
+    await web.SockSite(runner, listener).start()
     return runner

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from ray_serve_cai import logs, private_file, sources, state
 from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, SessionChangedError, UnavailableError
-from ray_serve_cai.node import command, frontdoor, hooks, join, manifest, preflight, status, token
-from ray_serve_cai.node.address import Address
+from ray_serve_cai.node import command, frontdoor, hooks, join, manifest, preflight, status, tls, token
+from ray_serve_cai.node.address import Address, everywhere, loopback
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
 from ray_serve_cai.node.machine import Machine
@@ -91,6 +91,7 @@ class Supervisor:
             role=plan.role, manifest=self._manifest, cluster=self._cluster, session=secrets.token_hex(8), detail="starting"
         )
         self._status.spanning = served.spanning if served else ()
+        self._status.tls = tls.given(env) is not None
         self._children: list[Child] = []
         self._door = Child("front door", quiet=True)
         self._stop = asyncio.Event()
@@ -107,8 +108,9 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal)
         logger.info("role %s by rule %r, listening on %s", self._plan.role, self._plan.rule, self._plan.host)
         preflight.check(self._plan)
-        everywhere = self._plan.role == "head"
-        server = await status.listen(self._status, "0.0.0.0" if everywhere else "127.0.0.1", self._plan.ports.status)
+        tls.check(self._env, self._plan.node_ip)
+        host = everywhere(self._plan.node_ip) if self._plan.role == "head" else "127.0.0.1"
+        server = await status.listen(self._status, host, self._plan.ports.status)
         try:
             return await self._until_stopped(self._live())
         finally:
@@ -193,9 +195,12 @@ class Supervisor:
 
         roll = await join.wait_for_head(head, status_port, self._plan.join_timeout_s, key, self._say)
         join.compare(self._manifest, roll.manifest, roll.spanning)
+        join.compare_tls(self._status.tls, roll)
         self._set_token(key() or "")
         await self._check_files(roll.files)
         node_ip = self._plan.node_ip or await join.own_ip(head, self._machine.source_ip)
+        tls.check(self._env, node_ip)
+        await tls.greet(self._env, head)
         await join.check_address(node_ip, roll, lambda: join.fetch_roll(head, status_port, self._status.token))
         self._status.refused = ""
         return roll, node_ip
@@ -239,7 +244,7 @@ class Supervisor:
         )
         self._children.append(self._door)
         await self._door.start([frontdoor.binary(), "-db", "-f", str(file)], self._env)
-        await self._listening("127.0.0.1" if self._plan.host == "0.0.0.0" else self._plan.host, self._plan.ports.front_door, self._door)
+        await self._listening(loopback(self._plan.host), self._plan.ports.front_door, self._door)
 
     async def _listening(self, host: str, port: int, child: Child) -> None:
         """Wait until a child listens; its death or the deadline is an error."""

@@ -82,11 +82,11 @@ def notes(config: Config, engines: list[EngineConfig]) -> list[str]:
     ]
 
 
-def serve_schema(config: Config, engines: list[EngineConfig], *, port: int) -> dict[str, Any]:
-    """The declarative Serve configuration (ray.serve.schema.ServeDeploySchema); ``port`` is Ray's own ingress."""
+def serve_schema(config: Config, engines: list[EngineConfig], *, port: int, host: str = "0.0.0.0") -> dict[str, Any]:
+    """The declarative Serve configuration (ray.serve.schema.ServeDeploySchema); ``host`` and ``port`` are Ray's own ingress."""
     return {
         "proxy_location": "EveryNode",
-        "http_options": {"host": "0.0.0.0", "port": port},
+        "http_options": {"host": host, "port": port},
         "applications": [
             {"name": application_name(model), "route_prefix": route_prefix(config, model), **_application(engine)}
             for model, engine in zip(config.models, engines, strict=True)

@@ -59,6 +59,7 @@ class ServeSettings:
     deployed_file: Path
     alone: bool = False
     min_gpus: int = 0
+    serve_host: str = "0.0.0.0"
 
 
 def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: ServeSettings) -> None:
@@ -84,13 +85,16 @@ def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: 
     watch = Watch(desired, settings)
     watch.wait_for_nodes()
     watch.say("starting serve", "starting Ray Serve")
-    schema = app.serve_schema(desired.config, desired.engines, port=settings.serve_port)
+
+    def schema_of(config: Config, engines: list[EngineConfig]) -> dict[str, Any]:
+        return app.serve_schema(config, engines, port=settings.serve_port, host=settings.serve_host)
+
+    schema = schema_of(desired.config, desired.engines)
     serve.start(proxy_location=schema["proxy_location"], http_options=schema["http_options"])
     client = _connect(settings)
 
     def apply(wanted: Desired) -> None:
-        engines = [sealed.seal(engine, sealed.put) for engine in wanted.engines]
-        client.deploy_applications(app.serve_schema(wanted.config, engines, port=settings.serve_port))
+        client.deploy_applications(schema_of(wanted.config, [sealed.seal(engine, sealed.put) for engine in wanted.engines]))
         watch.desired = wanted
 
     def keep(config: Config) -> None:
@@ -116,7 +120,7 @@ def _connect(settings: ServeSettings) -> ServeSubmissionClient:
     deadline = time.monotonic() + DASHBOARD_TIMEOUT_S
     while True:
         try:
-            return ServeSubmissionClient(f"http://127.0.0.1:{settings.dashboard_port}")
+            return ServeSubmissionClient(f"http://localhost:{settings.dashboard_port}")
         except (ConnectionError, RuntimeError) as error:
             if time.monotonic() > deadline:
                 raise UnavailableError(f"Ray's dashboard does not answer on port {settings.dashboard_port}: {error}.") from error

@@ -18,6 +18,7 @@ CODES = {
     "TokenError": os.EX_NOPERM,
     "ConfigError": os.EX_CONFIG,
     "VersionMismatchError": os.EX_CONFIG,
+    "TlsError": os.EX_CONFIG,
     "AddressTakenError": os.EX_CONFIG,
 }
 

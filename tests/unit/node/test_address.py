@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node import address
-from ray_serve_cai.node.address import Address, bracketed, literal_ip
+from ray_serve_cai.node.address import Address, bracketed, everywhere, literal_ip, loopback
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,12 @@ def test_any_text_is_an_address_or_a_usage_error(value: str) -> None:
         assert "X is " in str(error)  # noqa: PT017
     else:
         assert address.parse("X", str(parsed)) == parsed
+
+
+@pytest.mark.parametrize(
+    ("ip", "listens", "asks"), [("10.0.0.1", "0.0.0.0", "127.0.0.1"), (None, "0.0.0.0", "127.0.0.1"), ("fd00::1", "::", "127.0.0.1")]
+)
+def test_listening_for_other_nodes(ip: str | None, listens: str, asks: str) -> None:
+    assert everywhere(ip) == listens
+    assert loopback(everywhere(ip)) == asks
+    assert loopback("10.0.0.1") == "10.0.0.1"

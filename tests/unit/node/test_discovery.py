@@ -22,6 +22,7 @@ TABLE = [
     ({"RSCAI_ROLE": "auto"}, "single", None, "10.0.0.5", "nothing", {}),
     ({"MODE": "production"}, "single", None, "10.0.0.5", "nothing", {}),
     ({"RSCAI_NODE_IP": "10.9.9.9"}, "single", None, "10.9.9.9", "nothing", {}),
+    ({"RSCAI_NODE_IP": "fd00::/64"}, "single", None, "fd00::5", "nothing", {}),
     ({"RSCAI_ROLE": "single"}, "single", None, "10.0.0.5", "explicit", {"RSCAI_ROLE": "single"}),
     ({"RSCAI_ROLE": "single", "RSCAI_HEAD_ADDRESS": "head"}, "single", None, "10.0.0.5", "explicit", {"RSCAI_ROLE": "single"}),
     ({"RSCAI_ROLE": "head"}, "head", None, "10.0.0.5", "explicit", {"RSCAI_ROLE": "head"}),
@@ -74,6 +75,9 @@ def test_roles(
         ({"RSCAI_HEAD_ADDRESS": "head/x"}, ["RSCAI_HEAD_ADDRESS is 'head/x'", "use host or host:port"]),
         ({"RAY_HEAD_ADDRESS": "head:0"}, ["RAY_HEAD_ADDRESS", "'0' is no port"]),
         ({"RSCAI_NODE_IP": "box"}, ["RSCAI_NODE_IP is 'box'", "use an IP address", "10.0.0.5"]),
+        ({"RSCAI_NODE_IP": "10.0.0.0/99"}, ["RSCAI_NODE_IP is '10.0.0.0/99'", "a network such as 10.0.0.0/16"]),
+        ({"RSCAI_NODE_IP": "10.1.0.0/16"}, ["where this node has no address, only 10.0.0.5, 127.0.0.1, fd00::5;", "another network"]),
+        ({"RSCAI_NODE_IP": "0.0.0.0/0"}, ["where this node has the addresses 10.0.0.5, 127.0.0.1; name one address"]),
         ({"RAY_NODE_IP": "10.0.0"}, ["RAY_NODE_IP is '10.0.0'", "use an IP address"]),
         ({"RSCAI_HOST": "localhost"}, ["RSCAI_HOST is 'localhost'", "0.0.0.0 or 127.0.0.1"]),
         ({"RSCAI_PORT": "80000"}, ["RSCAI_PORT is '80000'", "from 1 to 65535"]),
@@ -165,7 +169,7 @@ def test_as_json(make_plan: Plan) -> None:
     assert (shown["role"], shown["head_address"], shown["node_ip"]) == ("worker", "[fd00::9]:6379", "fd00::5")
     assert shown["command"] == ["ray", "start"]
     assert shown["resources"]["plasma_directory"] == "/dev/shm"
-    assert shown["listen"] == "0.0.0.0:8000"
+    assert shown["listen"] == "[::]:8000"
     assert json.loads(discovery.as_json(make_plan(), []))["head_address"] is None
 
 

@@ -12,13 +12,14 @@ import pytest
 from aiohttp import web
 
 from ray_serve_cai.errors import ConfigError
-from ray_serve_cai.node import doctor, status
+from ray_serve_cai.node import doctor, status, tls
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.doctor import Finding, Node
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.manifest import Manifest
 from ray_serve_cai.state import ClusterState, ModelFiles, NodeState
+from tests.certificates import Authority
 
 TOKEN = "a1" * 24
 GIB, MIB = 1 << 30, 1 << 20
@@ -158,6 +159,23 @@ def test_the_token_is_never_shown(make: Make, tmp_path: Path) -> None:
     assert "short" not in repr(found)
 
 
+@pytest.mark.issue(6)
+def test_certificates(make: Make, tmp_path: Path) -> None:
+    authority = Authority()
+
+    def found(days: float, *names: str) -> Finding:
+        authority.issue(tmp_path, *names, days=days)
+        files = {tls.CERTIFICATE: "tls.crt", tls.KEY: "tls.key", tls.AUTHORITY: "ca.crt"}
+        return doctor.certificates(make({"RAY_USE_TLS": "1"} | {name: str(tmp_path / file) for name, file in files.items()}))
+
+    judged(doctor.certificates(make()), "skipped", "RAY_USE_TLS is not set")
+    judged(doctor.certificates(make({"RAY_USE_TLS": "1"})), "error", "RAY_TLS_SERVER_CERT is not set", "name the PEM file")
+    judged(found(20.5, "10.0.0.5"), "ok", "valid for 20 days more")
+    judged(found(5.5, "10.0.0.5"), "warning", "valid for 5 days more", "renew it")
+    judged(found(-0.02, "10.0.0.5"), "error", "certificate has expired", "give this node a certificate that is valid now")
+    judged(found(20, "10.0.0.6"), "error", "names 10.0.0.6, but other nodes reach this one at 10.0.0.5", "subjectAltName")
+
+
 class Head:
     """The product's own status server on loopback, in a thread of its own."""
 
@@ -250,6 +268,9 @@ def test_a_head_looks_at_nobody_unless_it_is_asked_to(make: Make, head: Head) ->
         pytest.param(
             {"own": "127.0.0.1"}, "admission", "error", ["living node with this node's address, 127.0.0.1", "RSCAI_NODE_IP"], id="address"
         ),
+        pytest.param(
+            {"tls": True}, "admission", "error", ["the head uses TLS and this node does not", "RAY_USE_TLS=1 and certificates on all"], id="TLS"
+        ),
         pytest.param({"skew": 60.0}, "clock", "warning", [" s ahead of the peer's", "NTP"], id="clock"),
         pytest.param({"skew": -90.0}, "clock", "warning", [" s behind the peer's"], id="clock behind"),
         pytest.param({"host": "nowhere.invalid"}, "DNS", "error", ["'nowhere.invalid' does not resolve", "check the name"], id="DNS"),
@@ -261,6 +282,7 @@ def test_what_is_wrong_between_two_nodes(
 ) -> None:
     head.skew_s = change.get("skew", 0)
     head.status.manifest = replace(head.status.manifest, ray=change.get("ray", head.status.manifest.ray))
+    head.status.tls = change.get("tls", False)
     node = worker(make, head, change.get("token", TOKEN), source_ip=lambda _: change.get("own", "10.0.0.5"))
     peer = doctor.peer(change.get("host", "127.0.0.1"))
     if "port" in change:

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from ray_serve_cai.errors import AddressTakenError, TokenError, UnavailableError, VersionMismatchError
+from ray_serve_cai.errors import AddressTakenError, TlsError, TokenError, UnavailableError, VersionMismatchError
 from ray_serve_cai.node import join
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.join import Roll
@@ -260,6 +260,15 @@ async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_no_route() -> None:
     with pytest.raises(UnavailableError, match=r"no route to the head at 10\.0\.0\.9; check the network, or set RSCAI_NODE_IP"):
         await join.own_ip(Address("10.0.0.9"), lambda target: None)
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_tls_on_one_side_only(roll: dict[str, Any], mine: bool) -> None:
+    sides = "this node uses TLS and the head does not" if mine else "the head uses TLS and this node does not"
+    with pytest.raises(TlsError, match=f"^{sides}; set RAY_USE_TLS=1 and certificates on all nodes, or on none"):
+        join.compare_tls(mine, Roll(**roll | {"tls": not mine}))
+    join.compare_tls(mine, Roll(**roll | {"tls": mine}))
+    join.compare_tls(mine, Roll(**roll))  # a head of an older build
 
 
 async def test_the_head_hears_why_a_node_does_not_join(head: FakeHead) -> None:

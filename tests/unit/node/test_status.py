@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -157,7 +158,7 @@ async def test_while_another_model_answers_the_refusal_is_about_the_one_asked_fo
 
 
 async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, manifest: Manifest) -> None:
-    client = await connect(make("ready", spanning=("vllm",)))
+    client = await connect(make("ready", spanning=("vllm",), tls=True))
     answer = await client.get("/cluster", headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status == 200
     assert await answer.json() == {
@@ -191,6 +192,7 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
             },
         ],
         "spanning": ["vllm"],
+        "tls": True,
         "files": [],
     }
 
@@ -265,12 +267,23 @@ async def test_the_root_links_to_what_there_is(make: Make, connect: Connect) -> 
     assert {"/health", "/ready", "/v1/models"} <= set(document["links"].values())
 
 
-async def test_listening(make: Make) -> None:
-    runner = await module.listen(make("ready"), "127.0.0.1", 0)
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("0.0.0.0", ["127.0.0.1"]),
+        pytest.param(
+            "::", ["127.0.0.1", "[::1]"], marks=pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+        ),
+    ],
+)
+async def test_listening(make: Make, host: str, asked: list[str]) -> None:
+    runner = await module.listen(make("ready"), host, 0)
     try:
-        host, port = runner.addresses[0][:2]
-        async with ClientSession() as session, session.get(f"http://{host}:{port}/health") as answer:
-            assert json.loads(await answer.text())["status"] == "ok"
+        port = runner.addresses[0][1]
+        for address in asked:
+            async with ClientSession() as session, session.get(f"http://{address}:{port}/health") as answer:
+                assert json.loads(await answer.text())["status"] == "ok"
     finally:
         await runner.cleanup()
 
@@ -293,3 +306,18 @@ async def test_who_waits_hears_of_nodes_that_are_refused(make: Make, connect: Co
     status.refusals = Refusals()
     await client.get("/cluster")
     assert status.refusals.current() == {}
+
+
+async def test_loopback_by_an_ipv6_socket(make: Make) -> None:
+    """What comes through the front door says nothing about a node, on a node with IPv6 as well."""
+    if not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    status = make("waiting")
+    runner = await module.listen(status, "::", 0)
+    try:
+        port = runner.addresses[0][1]
+        async with ClientSession() as session, session.post(f"http://127.0.0.1:{port}/refused", json={"reason": "x"}) as answer:
+            assert answer.status == 401
+        assert status.refusals.current() == {}
+    finally:
+        await runner.cleanup()
