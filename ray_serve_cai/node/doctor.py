@@ -210,17 +210,27 @@ def gpus(node: Node) -> Finding:
 
 
 def kuberay(node: Node) -> Finding:
-    """KubeRay replaces a container's command, unless it is told not to."""
+    """KubeRay replaces a container's command, and asks the head for its health in workers' pods, each unless it is told how.
+
+    Without the annotation process 1 is a shell with KubeRay's own ``ray start``, behind the container's command if that has one;
+    the init container ``wait-gcs-ready`` runs ``ray health-check`` in the worker's environment (KubeRay 1.7.0,
+    ray-operator/controllers/ray/common/pod.go, BuildPod and DefaultWorkerPodTemplate).
+    """
     if text(node.env, "KUBERAY_GEN_RAY_START_CMD") is None:
         return Finding("KubeRay", "skipped", "not there")
-    if node.running:
-        return Finding("KubeRay", "ok", "the launcher runs")
-    return Finding(
-        "KubeRay",
-        "warning",
-        "no launcher runs in this pod",
-        'annotate the RayCluster with ray.io/overwrite-container-cmd: "true" and let the container\'s args be ["ray-serve-cai", "node"]',
-    )
+    annotate = 'annotate the RayCluster with ray.io/overwrite-container-cmd: "true"'
+    if "ray start" in _first_process(node.root):
+        if node.running:
+            fact = "KubeRay runs the launcher in a shell before its own `ray start`: no SIGTERM reaches it, and streams are cut"
+            return Finding("KubeRay", "warning", fact, annotate)
+        return Finding("KubeRay", "error", "KubeRay runs its own `ray start` in this pod, and no launcher: nothing serves", annotate)
+    if not node.running:
+        command = 'let the container\'s command be ["tini", "--", "ray-serve-cai", "node"]'
+        return Finding("KubeRay", "warning", "no launcher runs in this pod", f"{annotate}, and {command}")
+    if node.plan.role == "head" and not any(text(node.env, name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        fact = "Ray's own commands have no token here; where workers have none either, their init container wait-gcs-ready waits for ever"
+        return Finding("KubeRay", "warning", fact, "set RAY_AUTH_MODE to token, and RAY_AUTH_TOKEN_PATH to the token's file, in all pods")
+    return Finding("KubeRay", "ok", "the launcher runs")
 
 
 def cluster_token(node: Node) -> Finding:
@@ -378,6 +388,14 @@ def _cuda() -> int | None:
         if (one.metadata["Name"] or "").startswith("nvidia-cuda-runtime"):
             return int(one.version.partition(".")[0])
     return None
+
+
+def _first_process(root: Path) -> str:
+    """The command line of process 1."""
+    try:
+        return (root / "proc/1/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _driver(root: Path) -> str | None:

@@ -140,11 +140,37 @@ def test_gpus(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     judged(doctor.gpus(make(device="cuda", gpus=8)), "ok", "driver 580.65.06")
 
 
+ANNOTATION = 'ray.io/overwrite-container-cmd: "true"'
+
+
 def test_kuberay(make: Make) -> None:
     env = {"KUBERAY_GEN_RAY_START_CMD": "ray start --head"}
     judged(doctor.kuberay(make()), "skipped")
-    judged(doctor.kuberay(make(env)), "warning", "no launcher runs in this pod", 'ray.io/overwrite-container-cmd: "true"')
-    judged(doctor.kuberay(make(env, running=True)), "ok")
+    judged(doctor.kuberay(make(env)), "warning", "no launcher runs in this pod", ANNOTATION, '["tini", "--", "ray-serve-cai", "node"]')
+    judged(doctor.kuberay(make(env | {"RAY_AUTH_TOKEN_PATH": "/token"}, running=True)), "ok")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("/bin/bash\0-c\0--\0ulimit -n ${RAY_START_ULIMIT_OPEN_FILES:-65536}; ray start --head  --block \0", id="shell"),
+        pytest.param("/opt/venv/bin/python3\0/opt/venv/bin/ray\0start\0--head\0--block\0", id="exec"),
+    ],
+)
+def test_kuberay_runs_its_own_command(make: Make, tmp_path: Path, line: str) -> None:
+    first = tmp_path / "proc/1/cmdline"
+    first.parent.mkdir(parents=True)
+    first.write_text(line)
+    env = {"KUBERAY_GEN_RAY_START_CMD": "ray start --head"}
+    judged(doctor.kuberay(make(env)), "error", "its own `ray start` in this pod, and no launcher", ANNOTATION)
+    judged(doctor.kuberay(make(env, running=True)), "warning", "no SIGTERM reaches it", ANNOTATION)
+
+
+def test_workers_of_kuberay_wait_where_ray_has_no_token(make: Make) -> None:
+    head = {"KUBERAY_GEN_RAY_START_CMD": "ray start --head"}
+    worker = {"KUBERAY_GEN_RAY_START_CMD": "ray start --address=svc:6379", "FQ_RAY_IP": "svc"}
+    judged(doctor.kuberay(make(head, running=True)), "warning", "wait-gcs-ready waits for ever", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+    judged(doctor.kuberay(make(worker, running=True)), "ok")
 
 
 def test_the_token_is_never_shown(make: Make, tmp_path: Path) -> None:
