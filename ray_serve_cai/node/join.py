@@ -45,10 +45,12 @@ class Roll:
     """What the head says of its cluster; a head of another build may say more, or less.
 
     Attributes:
+        stopping: the head has closed its front door, and goes.
         nodes: dictionaries of `ray_serve_cai.state.NodeState`.
         spanning: engines of which a replica has ranks on several nodes.
         files: what a node needs for the models that are served.
         tls: whether the head uses TLS; None where it does not say.
+        leaving: the head was told to stop, and lets streams end.
     """
 
     session: str
@@ -58,6 +60,7 @@ class Roll:
     spanning: list[str]
     files: list[ModelFiles]
     tls: bool | None = None
+    leaving: bool = False
 
     def node(self, ip: str) -> dict[str, Any] | None:
         """The living node with this address."""
@@ -96,6 +99,7 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
             told.get("spanning", []),
             [ModelFiles(one["model"], one["source"], one["engine"], one["gpus"]) for one in told.get("files", [])],
             told.get("tls"),
+            told.get("leaving", False),
         )
     except (TypeError, KeyError) as error:
         raise UnavailableError(f"{url}: {str(told)[:80]} is no roll of a cluster; is another program listening there?") from error

@@ -27,10 +27,17 @@ PROBE_BYTES = 256 << 20
 class NodeStatus:
     """What the launcher knows of its own node; changed by the supervisor, read by the server.
 
-    ``joined`` is for workers, ``cluster`` reads the head's latest state, ``session`` is new at every start of a head,
-    ``open_doors`` are the models, by number, of which the front door was told last that requests can go to them, ``refused`` is why a
-    worker may not join, ``spanning`` are the engines of which the head serves replicas that span nodes, ``tls`` is whether Ray uses TLS,
-    ``refusals`` are the nodes that a head did not let in.
+    Attributes:
+        cluster: reads the head's latest state.
+        session: new at every start of a head.
+        joined: of a worker: whether the head counts it.
+        stopping: it was told to stop, and lets streams end.
+        drained: they have ended.
+        refused: why a worker may not join.
+        spanning: engines of which the head serves replicas that span nodes.
+        tls: whether Ray uses TLS.
+        open_doors: the models, by number, of which the front door was told last that requests can go to them.
+        refusals: the nodes that a head did not let in.
     """
 
     role: str
@@ -40,6 +47,7 @@ class NodeStatus:
     token: str = ""
     joined: bool = False
     stopping: bool = False
+    drained: bool = False
     detail: str = ""
     refused: str = ""
     spanning: tuple[str, ...] = ()
@@ -105,7 +113,8 @@ def roll(status: NodeStatus) -> dict[str, Any]:
     return {
         "session": status.session,
         "manifest": status.manifest.as_dict(),
-        "stopping": status.stopping,
+        "stopping": status.drained,
+        "leaving": status.stopping,
         "spanning": list(status.spanning),
         "tls": status.tls,
         "nodes": [asdict(node) for node in status.cluster().nodes],

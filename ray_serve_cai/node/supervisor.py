@@ -285,6 +285,7 @@ class Supervisor:
         for pending in (task, hurry):
             pending.cancel()
         await asyncio.gather(task, hurry, return_exceptions=True)
+        self._status.drained = True
 
     async def _close_door(self) -> None:
         if self._door.running:
@@ -292,7 +293,10 @@ class Supervisor:
             await self._door.wait()
 
     async def _leave_cluster(self) -> None:
-        """Have Serve move this node's replicas away; at once where the head is going too or has none here."""
+        """Have Serve move this node's replicas away; at once where it has none here.
+
+        Where the head is leaving too there is nowhere to move them: they serve until its front door has seen the last stream end.
+        """
         assert self._plan.head is not None
         told = False
         while self._status.joined:
@@ -304,7 +308,7 @@ class Supervisor:
             node = roll.node(node_ip)
             if roll.stopping or node is None or not (node["replicas"] or node.get("shards")):
                 return
-            if not told:
+            if not told and not roll.leaving:
                 told = True
                 await self._tell_drain(node["id"])
             await asyncio.sleep(POLL_S)

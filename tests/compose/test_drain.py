@@ -73,3 +73,16 @@ def test_no_room_elsewhere(cluster: Cluster) -> None:
     assert all(said.startswith("503") for said in streams.cut), streams.cut
     run("docker", "start", cluster.ids("worker")[0])
     cluster.api.wait_ready(480)
+
+
+@pytest.mark.parametrize("cluster", [pytest.param((1, 1, 2), id="")], indirect=True)
+def test_the_whole_cluster(cluster: Cluster) -> None:
+    """What has begun ends, though the model is on a worker that is told to stop together with the head."""
+    with Streams(cluster.api, 8) as streams:
+        until("streams", lambda: len(streams.whole) >= 8, 120)
+        began = time.monotonic()
+        cluster.compose("stop", "--timeout", "280")
+    print(f"SIGTERM of all nodes under 8 streams: gone after {time.monotonic() - began:.1f} s, {len(streams.broken)} broken")
+    assert streams.broken == []
+    for container in (*cluster.ids("head"), *cluster.ids("worker")):
+        assert run("docker", "inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip() == "0"

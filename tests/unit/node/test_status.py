@@ -165,6 +165,7 @@ async def test_the_roll_for_who_has_the_token(make: Make, connect: Connect, mani
         "session": "s1",
         "manifest": manifest.as_dict(),
         "stopping": False,
+        "leaving": False,
         "nodes": [
             {
                 "id": "1",
