@@ -61,11 +61,12 @@ def inspect(root: Path = Path("/")) -> Machine:
         if address.family in (socket.AF_INET, socket.AF_INET6) and (ip := literal_ip(address.address.partition("%")[0])) is not None
     )
     total = psutil.virtual_memory().total
+    usable = len(os.sched_getaffinity(0))
     shm = os.statvfs(root / "dev/shm") if (root / "dev/shm").is_dir() else None
     return Machine(
         addresses=addresses,
         names=_names(root, addresses),
-        cpus=cgroup.cpus(root) or len(os.sched_getaffinity(0)),
+        cpus=min(cgroup.cpus(root) or usable, usable),
         memory_bytes=min(cgroup.memory(root) or total, total),
         shm_bytes=shm.f_frsize * shm.f_blocks if shm else 0,
         gpus=_gpus(root, os.environ.get("CUDA_VISIBLE_DEVICES")),
