@@ -40,7 +40,11 @@ class Machine:
         self._env = os.environ | DEFAULTS | limits() | project | variables
 
     def __enter__(self) -> Machine:
-        self.compose("up", "--detach", "--no-build")
+        try:
+            self.compose("up", "--detach", "--no-build")
+        except AssertionError:
+            self.__exit__(None)
+            raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -75,8 +75,7 @@ def test_a_head_on_the_hosts_network_and_a_worker_on_another(gateway: str, quest
         answers(Api(port), questions)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://{gateway}:{port}/health")  # BIND is 127.0.0.1
-        health = Api(port).health()
-        assert health["nodes"] == {"alive": 2, "expected": 2}
+        assert Api(port).health()["nodes"]["alive"] == 2
         said = head.exec("sh", "-c", "grep -E 'CapBnd|NoNewPrivs' /proc/self/status; ulimit -l; ulimit -n").stdout
         most = ["64", "17000"] if limits() else ["unlimited", "1048576"]
         assert re.findall(r"\S+$", said, re.MULTILINE) == ["0000000000000000", "1", *most]
