@@ -38,6 +38,8 @@ class Fault:
     """Send other bytes instead of breaking off."""
     until: threading.Event | None = None
     """Wait for this instead of breaking off."""
+    status: int = 0
+    """Answer this instead of the file."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, there: Repository, name: str) -> None:
         content = there.files[name]
+        fault = self.served.faults.get(name)
+        if fault and fault.times > 0:
+            fault.times -= 1
+        else:
+            fault = None
+        if fault and fault.status:
+            self._say(fault.status, {})
+            return
         start, end = 0, len(content)
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         partial = asked is not None and not self.served.ignores_ranges
@@ -208,13 +218,6 @@ class _Handler(BaseHTTPRequestHandler):
         if partial:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        fault = self.served.faults.get(name)
-        if fault and fault.times > 0:
-            fault.times -= 1
-        else:
-            fault = None
         body = content[start:end]
         if fault and fault.wrong:
             body = bytes(byte ^ 255 for byte in body)

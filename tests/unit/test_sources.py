@@ -216,7 +216,7 @@ def snapshot(tmp_path: Path, *names: str, index: object = None, commit: str = "c
     blobs.mkdir(parents=True, exist_ok=True)
     for name in names:
         (made / name).parent.mkdir(parents=True, exist_ok=True)
-        blob = blobs / f"blob-{name.replace('/', '-')}"
+        blob = blobs / f"blob-of-{name.translate(str.maketrans('/.', '__'))}"
         blob.write_text(json.dumps(index) if name.endswith("index.json") else "{}")
         (made / name).symlink_to(blob)
     return made
@@ -259,11 +259,12 @@ def test_a_file_on_its_way_is_not_there(tmp_path: Path) -> None:
     blobs = made.parent.parent / "blobs"
     (blobs / "of-another-commit.incomplete").touch()
     assert sources.is_complete(made)
-    (blobs / "blob-model.safetensors.1a2b3c4d.incomplete").touch()  # with the random part of huggingface_hub's names
+    coming = blobs / "blob-of-tokenizer_json.1a2b3c4d.incomplete"  # huggingface_hub's names have a random part
+    coming.touch()
+    assert not sources.is_complete(made)
+    coming.unlink()
     assert sources.is_complete(made)
-    (blobs / "blob-tokenizer.incomplete").touch()
-    assert sources.is_complete(made)
-    (blobs / "blob-tokenizer.json").unlink()
+    (blobs / "blob-of-tokenizer_json").unlink()
     assert not sources.is_complete(made)
 
 

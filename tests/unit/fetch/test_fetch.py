@@ -118,6 +118,19 @@ def test_a_connection_that_ends(hub: FakeHub, fetch: Fetch, env: dict[str, str])
     assert hub.sent[SHARD] == SIZE
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_is_busy_for_a_moment(hub: FakeHub, fetch: Fetch, status: int) -> None:
+    hub.faults[SHARD] = Fault(status=status, times=3)
+    fetch()
+    assert len(hub.ranges(SHARD)) == 4
+
+
+def test_a_hub_that_is_busy_for_long(hub: FakeHub, fetch: Fetch) -> None:
+    hub.faults[SHARD] = Fault(status=503, times=100)
+    with pytest.raises(UnavailableError, match=rf"broke off at .* \({SHARD}: it answered 503\); what is there stays"):
+        fetch()
+
+
 def test_an_interrupted_download_is_resumed_by_the_next_call(hub: FakeHub, fetch: Fetch, env: dict[str, str], lines: list[str]) -> None:
     hub.faults[SHARD] = Fault(after=500_000, times=1)
     hub.faults["model.safetensors.index.json"] = Fault(times=100)
@@ -137,10 +150,10 @@ def test_a_process_that_dies(hub: FakeHub, fetch: Fetch, env: dict[str, str], wi
     """Its lock is free, what it got stays, and the next one asks for the rest alone."""
     hub.faults[SHARD] = Fault(after=500_000, until=threading.Event())
     running = process("org/sharded", env)
-    until("half a file", lambda: half(env).exists() and half(env).stat().st_size >= 400_000, 30, 0.02)
+    until("half a file", lambda: half(env).exists() and half(env).stat().st_size >= 400_000, 60, 0.02)
     running.send_signal(with_signal)
     hub.faults[SHARD].until.set()  # type: ignore[union-attr]
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=60)
     assert running.returncode == (130 if with_signal == signal.SIGINT else -with_signal)
     assert ("interrupted: what is there stays; run the command again" in err) == (with_signal == signal.SIGINT)
     arrived = half(env).stat().st_size
@@ -164,16 +177,16 @@ def test_two_at_once(hub: FakeHub, fetch: Fetch, env: dict[str, str], lines: lis
     """One downloads, the other one says whom it waits for, and finds it done."""
     hub.faults[SHARD] = Fault(after=500_000, until=threading.Event())
     first = process("org/sharded", env, "--json")
-    until("half a file", lambda: half(env).exists() and half(env).stat().st_size >= 400_000, 30, 0.02)
+    until("half a file", lambda: half(env).exists() and half(env).stat().st_size >= 400_000, 60, 0.02)
     results: list[Fetched] = []
     second = threading.Thread(target=lambda: results.append(fetch()))
     second.start()
-    until("it says that it waits", lambda: lines, 30, 0.02)
+    until("it says that it waits", lambda: lines, 60, 0.02)
     assert lines[0].startswith(f"waiting for process {first.pid} on {os.uname().nodename}, which fetches the same model: downloading: ")
     assert lines[0].endswith(" (0 s)")
     hub.faults[SHARD].until.set()  # type: ignore[union-attr]
-    out, err = first.communicate(timeout=30)
-    second.join(30)
+    out, err = first.communicate(timeout=60)
+    second.join(60)
     assert first.returncode == 0, err
     said = json.loads(out)
     assert said.pop("seconds") > 0
@@ -421,7 +434,7 @@ def test_the_token_is_never_printed(hub: FakeHub, env: dict[str, str], secret: P
     if fault == "unreachable":
         hub.stop()
     running = process("org/demo", env | {"HF_TOKEN_FILE": str(secret), "RSCAI_TRACEBACK": traceback})
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=60)
     assert (running.returncode == 0) == (fault == "none")
     assert TOKEN not in out + err
     assert fault == "unreachable" or f"Bearer {TOKEN}" in {one.authorization for one in hub.seen}
