@@ -93,7 +93,7 @@ def relayed(speaker: Speaker, component: str, line: str) -> str:
     if record is not None and speaker.style == JSON:
         return plain
     if record is not None:
-        return _text(record)
+        return record["message"] if record["message"].startswith(ERROR) else _text(record)
     if plain.startswith(ERROR) and speaker.style == TEXT:
         return plain
     level, by_ray = _LEVEL.search(plain[:_LEVEL_WITHIN]), _BY_RAY.fullmatch(plain)

@@ -94,6 +94,7 @@ def test_a_record_of_our_own() -> None:
 def test_a_childs_last_words() -> None:
     line = "ray-serve-cai: error: no; do"
     assert relayed(HERE, "serve", line) == line
+    assert relayed(HERE, "serve", Speaker("serve", "head", "node-0", JSON).line("ERROR", line)) == line
     record = json.loads(relayed(AS_JSON, "serve", line))
     assert (record["level"], record["component"], record["message"]) == ("ERROR", "serve", line)
 
