@@ -27,6 +27,9 @@ _PROXY_ERRORS = {
 }
 
 
+MOST_CONNECTIONS = 8192
+_OTHER_FILES = 256
+"""Descriptors for listeners, checks, pipes and the log."""
 _NOT_A_REPLICA = "!{ res.hdr(x-request-id) -m found }"
 """Serve's replicas name the request in every answer of theirs; Ray's HAProxy does not in those it makes itself."""
 
@@ -36,13 +39,23 @@ def error_json(code: int, message: str, kind: str) -> str:
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def render(plan: NodePlan, *, paths: Sequence[str], max_body_mb: int, threads: int) -> str:
+def connections(open_files: int) -> int:
+    """Connections that HAProxy may hold: each takes two descriptors, and it does not start where its limit of open files is too small.
+
+    Args:
+        open_files: the hard limit; negative for none.
+    """
+    return MOST_CONNECTIONS if open_files < 0 else min(MOST_CONNECTIONS, max((open_files - _OTHER_FILES) // 2, 1))
+
+
+def render(plan: NodePlan, *, paths: Sequence[str], max_body_mb: int, threads: int, connections: int) -> str:
     """The configuration file. Pure.
 
     Args:
         paths: ``/models/<name>`` of each model; the first one owns the root.
         max_body_mb: largest request body by its Content-Length, MiB.
         threads: HAProxy's threads.
+        connections: that it may hold, see `connections`.
     """
     ports, default_path = plan.ports, paths[0]
     others = "".join(
@@ -51,7 +64,7 @@ def render(plan: NodePlan, *, paths: Sequence[str], max_body_mb: int, threads: i
     models = "".join(_backend(plan, number, max_body_mb) for number in range(len(paths)))
     errors = "\n".join(f"    http-error {_answer(code, max_body_mb)}" for code in _PROXY_ERRORS)
     return f"""global
-    maxconn 8192
+    maxconn {connections}
     nbthread {threads}
     tune.bufsize {RETRIED_BYTES}
     hard-stop-after {max(plan.drain_s, 1)}s

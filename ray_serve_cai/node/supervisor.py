@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -240,6 +241,7 @@ class Supervisor:
                 paths=[state.models_path(model.name) for model in served.models],
                 max_body_mb=served.max_body_mb,
                 threads=proxy_threads(self._machine.cpus),
+                connections=frontdoor.connections(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
             )
         )
         self._children.append(self._door)

@@ -20,7 +20,7 @@ Plan = Callable[..., NodePlan]
 
 
 def rendered(plan: NodePlan, path: str = "/models/demo", megabytes: int = 64, threads: int = 2) -> str:
-    return frontdoor.render(plan, paths=[path, "/models/other"], max_body_mb=megabytes, threads=threads)
+    return frontdoor.render(plan, paths=[path, "/models/other"], max_body_mb=megabytes, threads=threads, connections=512)
 
 
 def test_what_follows_from_the_plan(make_plan: Plan) -> None:
@@ -272,3 +272,10 @@ def test_while_a_model_does_not_answer_the_launcher_does(door: Door, model: int,
     finally:
         door.launcher.routable.add(f"/routable/{model}")
     door.until(silent, "ray")
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"), [(-1, 8192), (1 << 20, 8192), (16_640, 8192), (4096, 1920), (1024, 384), (64, 1)], ids=str
+)
+def test_connections_follow_from_the_limit_of_open_files(files: int, connections: int) -> None:
+    assert frontdoor.connections(files) == connections
