@@ -9,13 +9,15 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 TEXT, JSON = "text", "json"
 FORMATS = (TEXT, JSON)
 ERROR = "ray-serve-cai: error: "
 """How the line begins with which a command leaves."""
+HIDDEN = "***"
 _KEYS = ("time", "level", "node", "role", "component", "message")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
@@ -112,6 +114,26 @@ def _record(line: str) -> dict[str, str] | None:
     except ValueError:
         return None
     return record if set(_KEYS) <= set(record) else None
+
+
+def hide(secrets: Collection[str]) -> None:
+    """Keep these values out of every record of this process, whoever writes it: SGLang logs all of its arguments when it starts."""
+    make = logging.getLogRecordFactory()
+
+    def made(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # a format that does not fit; its handler says so
+            return record
+        if any(secret in message for secret in secrets):
+            for secret in secrets:
+                message = message.replace(secret, HIDDEN)
+            record.msg, record.args = message, None
+        return record
+
+    if secrets:
+        logging.setLogRecordFactory(made)
 
 
 def outlive_configuration(logger: logging.Logger) -> None:

@@ -49,6 +49,7 @@ class Replica:
         try:
             self._report("loading weights")
             self._config = sealed.unseal(self._config, sealed.get)
+            logs.hide(sealed.values(self._config))
             check_memory(self._config)
             undertaker = leftovers.Undertaker() if self._config.ranks > 1 else None
             self._gather()

@@ -64,6 +64,15 @@ def _unsealed(name: str, value: Any, get: Callable[[str], str | None]) -> Any:
     return found
 
 
+def values(config: EngineConfig) -> list[str]:
+    """The secrets among the arguments, unsealed as they are."""
+    found = []
+    for name, value in config.arguments.items():
+        if is_secret(name):
+            found += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str) and one]
+    return found
+
+
 def put(reference: str, value: str) -> None:
     """Store a value; needs a Ray connection."""
     from ray.experimental.internal_kv import _internal_kv_put

@@ -41,12 +41,15 @@ def main() -> None:
 def engine() -> None:
     """Run the engine's ranks of this node until they end; die with the process that started this one."""
     ctypes.CDLL(None, use_errno=True).prctl(_PDEATHSIG, signal.SIGKILL)
+    from ray_serve_cai import logs
+    from ray_serve_cai.engines import sealed
     from ray_serve_cai.engines.base import SpansNodes
     from ray_serve_cai.engines.engine_config import EngineConfig
     from ray_serve_cai.engines.registry import engine_class
     from ray_serve_cai.errors import ConfigError
 
     config = EngineConfig.model_validate_json(sys.stdin.buffer.readline())
+    logs.hide(sealed.values(config))
     made = engine_class(config.info)
     if not issubclass(made, SpansNodes):
         raise ConfigError(f"engine {config.engine!r} runs on one node only; set nodes_per_replica to 1.")

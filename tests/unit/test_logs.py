@@ -103,6 +103,22 @@ def test_text_is_the_default() -> None:
     assert Speaker("x").style == TEXT
 
 
+def test_secrets_are_in_no_record(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = logging.getLogRecordFactory()
+    logs.set_up("info", "replica")
+    logs.hide([])
+    assert logging.getLogRecordFactory() is before
+    try:
+        logs.hide(["sk-one", "100%"])
+        logging.getLogger("any").info("args=%r %d%%", {"api_key": "sk-one"}, 100)
+        logging.getLogger("any").info("nothing %s", "here")
+    finally:
+        logging.setLogRecordFactory(before)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("replica: args={'api_key': '***'} ***")
+    assert second.endswith("replica: nothing here")
+
+
 WRITES_BESIDE_ANOTHER_CONFIGURATION = """
 import logging, logging.config, logging.handlers, sys
 from ray_serve_cai import logs

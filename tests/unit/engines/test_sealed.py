@@ -57,3 +57,11 @@ def test_a_store_that_forgot() -> None:
     made = sealed.seal(config(api_key="sk-one"), lambda *_: None)
     with pytest.raises(EngineError, match=r"engine_args\.api_key: its value is not in the cluster's store any more; start the head anew"):
         sealed.unseal(made, lambda _: None)
+
+
+def test_the_secrets_of_a_configuration() -> None:
+    assert sealed.values(config(api_key=["sk-one", "sk-two", ""], admin_api_key="sk-three", max_tokens=5, hf_token=None)) == [
+        "sk-one",
+        "sk-two",
+        "sk-three",
+    ]
