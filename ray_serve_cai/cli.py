@@ -1,4 +1,4 @@
-"""``ray-serve-cai``: node, plan, doctor, health, status, serve, deploy, engines. Each command imports only what it needs.
+"""``ray-serve-cai``: node, plan, doctor, health, status, serve, deploy, upgrade, engines. Each command imports only what it needs.
 
 One module for all commands: each is a few lines that hand over to the package.
 """
@@ -115,6 +115,27 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--timeout", type=float, default=1800, metavar="S", help="seconds to wait; the update goes on after that (default: %(default)s)"
     )
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
+    made = command(
+        "upgrade",
+        upgrade,
+        "Bring a running Compose cluster to another image, and back if that does not serve; run it where Docker runs.",
+        "ray-serve-cai upgrade ray-serve-cai:vllm-cpu --dry-run",
+    )
+    made.add_argument("image", metavar="IMAGE", help="the image to run from now on; it is pulled if it is not here")
+    made.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        default=[],
+        metavar="F",
+        help="compose file, repeatable (default: COMPOSE_FILE, or compose/cpu.yaml)",
+    )
+    made.add_argument("-p", "--project-name", metavar="P", help="Compose's project (default: as Compose decides)")
+    made.add_argument("--dry-run", action="store_true", help="check everything, show the plan, and touch nothing")
+    made.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for the new image to serve (default: %(default)s)")
+    made.add_argument("--no-rollback", action="store_true", help="leave an image that does not serve as it is")
+    made.add_argument("--allow-degraded", action="store_true", help="go on although the cluster is not ready now")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
@@ -351,6 +372,30 @@ def deploy(arguments: argparse.Namespace) -> int:
             if line and line not in said and not arguments.json:
                 said.add(line)
                 print(line, flush=True)
+    return 0
+
+
+def upgrade(arguments: argparse.Namespace) -> int:
+    """Show the plan, or act and say how long nobody got an answer."""
+    from ray_serve_cai.upgrade import steps
+
+    outcome = steps.run(
+        steps.Options(
+            image=arguments.image,
+            files=tuple(arguments.file),
+            project=arguments.project_name,
+            timeout_s=arguments.timeout,
+            dry_run=arguments.dry_run,
+            rollback=not arguments.no_rollback,
+            allow_degraded=arguments.allow_degraded,
+        )
+    )
+    if arguments.json:
+        print(json.dumps(outcome.as_dict(), indent=2))
+    else:
+        print("\n".join(outcome.lines()))
+    if outcome.error:
+        raise outcome.error
     return 0
 
 

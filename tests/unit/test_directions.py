@@ -30,7 +30,8 @@ LAYERS = {
     "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
     "ray_processes": set(),
     "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes"},
-    "cli": {"node", "serving", "engines", "config", "errors", "state", "logs"},
+    "upgrade": {"node", "errors", "private_file", "state"},
+    "cli": {"node", "serving", "engines", "config", "errors", "state", "logs", "upgrade"},
 }
 HEAVY = {"ray", "vllm", "sglang", "torch"}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
