@@ -393,7 +393,8 @@ def upgrade(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(outcome.as_dict(), indent=2))
     else:
-        print("\n".join(outcome.lines()))
+        for line in outcome.lines():
+            print(line)
     if outcome.error:
         raise outcome.error
     return 0

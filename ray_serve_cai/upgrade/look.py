@@ -37,8 +37,8 @@ def find(compose: Compose, image: str) -> Cluster:
         UnavailableError: no head of them runs.
     """
     files = _config(compose, image)
-    nodes = _nodes(files)
-    heads = [service for service, role in nodes.items() if role in plan.HEADS]
+    roles = nodes(files)
+    heads = [service for service, role in roles.items() if role in plan.HEADS]
     head = next((one for one in docker.containers(files["name"]) if one.service in heads and one.running), None)
     if head is None:
         raise plan.no_head(files["name"])
@@ -56,7 +56,7 @@ def at(compose: Compose, cluster: Cluster, image: str, say: Say) -> Seen:
     hashes = dict(line.split()[:2] for line in compose(cluster.image, "config", "--hash", "*").splitlines())
     running = docker.containers(cluster.project)
     services = []
-    for name, role in _nodes(then).items():
+    for name, role in nodes(then).items():
         mine = [one for one in running if one.service == name]
         if mine:
             different = _different(now["services"][name], mine, hashes[name])
@@ -121,7 +121,7 @@ def _config(compose: Compose, image: str) -> dict[str, Any]:
         raise ConfigError(f"the compose files are not valid with IMAGE={image}: {error}") from error
 
 
-def _nodes(files: Mapping[str, Any]) -> dict[str, str]:
+def nodes(files: Mapping[str, Any]) -> dict[str, str]:
     """Services that run nodes, and their roles."""
     found = {}
     for name, service in files["services"].items():
@@ -139,7 +139,7 @@ def _different(files: Mapping[str, Any], mine: list[Container], wanted: str) -> 
     old = [one for one in mine if one.config_hash != wanted]
     if not old:
         return ()
-    env = {name: value or "" for name, value in (files.get("environment") or {}).items()}
+    env = {name: (value or "").replace("$$", "$") for name, value in (files.get("environment") or {}).items()}
     names = sorted({name for one in old for name, value in env.items() if one.env.get(name, "") != value})
     return tuple(names) or ("settings other than its variables",)
 
@@ -152,10 +152,10 @@ def _service(name: str, role: str, mine: list[Container], target: str, different
         role=role,
         image=one.image,
         image_id=one.image_id,
-        contents=_contents(one.image_id, one.image),
+        contents=contents(one.image_id, one.image),
         target=target,
         target_id=target_id,
-        target_contents=_contents(target_id, target),
+        target_contents=contents(target_id, target),
         running=sum(each.running for each in mine),
         containers=len(mine),
         drain_s=discovery.drain_s(one.env),
@@ -164,7 +164,7 @@ def _service(name: str, role: str, mine: list[Container], target: str, different
 
 
 @cache
-def _contents(identity: str, name: str) -> manifest.Manifest:
+def contents(identity: str, name: str) -> manifest.Manifest:
     try:
         told = docker.docker("run", "--rm", "--network", "none", "--entrypoint", "cat", identity, str(manifest.PATH))
     except DockerError as error:

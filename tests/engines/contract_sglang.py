@@ -17,7 +17,17 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """As Ray gives it to a replica of one CPU; sums of floats depend on it."""
 PROFILES = (
     # With this parser patterns hold from the first token on, thoughts included; with others they hold only after a thought.
-    Profile("generate", {"tool_call_parser": "hermes", "reasoning_parser": "deepseek-v3", "enable_cache_report": True, "constrained_json_disable_any_whitespace": True, "random_seed": 1}, ONE_THREAD),
+    Profile(
+        "generate",
+        {
+            "tool_call_parser": "hermes",
+            "reasoning_parser": "deepseek-v3",
+            "enable_cache_report": True,
+            "constrained_json_disable_any_whitespace": True,
+            "random_seed": 1,
+        },
+        ONE_THREAD,
+    ),
     Profile("embed", {"is_embedding": True}, ONE_THREAD),
 )
 
@@ -30,15 +40,35 @@ VLLM_FIELDS = frozenset(
     }
 )
 """SGLang overlooks them, and a request without them is there already."""
-VLLM_PATHS = ("/pooling", "/score", "/rerank", "/v2/", "/inference/", "/cohere/", "/generative_scoring", "/tokenizer_info", "/version", "/load")
+VLLM_PATHS = (
+    "/pooling",
+    "/score",
+    "/rerank",
+    "/v2/",
+    "/inference/",
+    "/cohere/",
+    "/generative_scoring",
+    "/tokenizer_info",
+    "/version",
+    "/load",
+)
 
 ANSWERED_OTHERWISE = {
     **dict.fromkeys(
-        ("error-unknown-model", "error-unknown-model-completion", "error-unknown-lora", "error-stream-unknown-model", "message-unknown-model"),
+        (
+            "error-unknown-model",
+            "error-unknown-model-completion",
+            "error-unknown-lora",
+            "error-stream-unknown-model",
+            "message-unknown-model",
+        ),
         "SGLang answers for any name; the product refuses, as vLLM does",
     ),
     "error-embedding-unknown-model": "the same",
-    **dict.fromkeys(("error-prompt-tokens", "error-prompt-negative", "error-embedding-token"), "a token id beyond the vocabulary ends SGLang's scheduler"),
+    **dict.fromkeys(
+        ("error-prompt-tokens", "error-prompt-negative", "error-embedding-token"),
+        "a token id beyond the vocabulary ends SGLang's scheduler",
+    ),
     **dict.fromkeys(
         ("error-embedding-chat", "error-embedding-completion", "embedding-invocations"),
         "SGLang answers 500 or dies when a model that embeds is asked to generate",
@@ -57,12 +87,27 @@ BY_CHANCE = {
 
 
 BATCHED = frozenset(
-    {"completion-batch-logprobs", "completion-of-several-prompts", "embeddings", "embeddings-of-tokens", "encode-texts", "v1-score", "generated"}
+    {
+        "completion-batch-logprobs",
+        "completion-of-several-prompts",
+        "embeddings",
+        "embeddings-of-tokens",
+        "encode-texts",
+        "v1-score",
+        "generated",
+    }
 )
 """The last bits of their floats depend on whether SGLang runs the texts in one batch or in several, and on what its cache held before."""
 ACCEPTED = frozenset(
     {
-        *("error-limit-zero", "error-temperature-high", "error-top-k", "error-n-greedy", "error-logprobs-negative", "error-top-logprobs-alone"),
+        *(
+            "error-limit-zero",
+            "error-temperature-high",
+            "error-top-k",
+            "error-n-greedy",
+            "error-logprobs-negative",
+            "error-top-logprobs-alone",
+        ),
         *("error-stream-options-alone", "error-stop-empty", "error-continue", "error-template", "error-suffix", "error-logprobs"),
         *("error-logprobs-negative-completion", "error-generate-both"),
     }

@@ -72,7 +72,9 @@ SAMPLING: dict[str, st.SearchStrategy[Any]] = {
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "user", "assistant", "system", "developer", "tool", "wizard"])},
     optional={
-        "content": TEXT | st.none() | st.lists(st.fixed_dictionaries({"type": st.sampled_from(["text", "text", "text", "smell"]), "text": TEXT}), max_size=2),
+        "content": TEXT
+        | st.none()
+        | st.lists(st.fixed_dictionaries({"type": st.sampled_from(["text", "text", "text", "smell"]), "text": TEXT}), max_size=2),
         "name": TEXT,
     },
 )
@@ -81,7 +83,9 @@ CHAT = SAMPLING | {
     "top_logprobs": st.integers(0, 4),
     "tools": st.just(TOOLS),
     "tool_choice": st.sampled_from(["none", "auto"]),
-    "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}]),
+    "response_format": st.sampled_from(
+        [{"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}]
+    ),
     "add_generation_prompt": st.booleans(),
     "continue_final_message": st.booleans(),
     "echo": st.booleans(),
@@ -100,7 +104,9 @@ def request(path: str, *parts: st.SearchStrategy[dict[str, Any]], profile: str =
     """A shape whose body is all parts together; the last ones win."""
 
     def build(*given: dict[str, Any]) -> Shape:
-        return Shape("generated", "nobody thought of it", path, {key: value for part in given for key, value in part.items()}, profile=profile)
+        return Shape(
+            "generated", "nobody thought of it", path, {key: value for part in given for key, value in part.items()}, profile=profile
+        )
 
     return st.builds(build, *parts)
 

@@ -37,13 +37,17 @@ def user(text: str = QUESTION) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text}]
 
 
-def chat(name: str, reason: str, *, profile: str = "generate", smoke: bool = False, path: str = "/v1/chat/completions", **body: Any) -> Shape:
+def chat(
+    name: str, reason: str, *, profile: str = "generate", smoke: bool = False, path: str = "/v1/chat/completions", **body: Any
+) -> Shape:
     """A chat; greedy and short if it does not say otherwise. A field that is None is not sent."""
     fields = {"model": MODEL, "messages": user(), "temperature": 0, "max_tokens": 24} | body
     return Shape(name, reason, path, {key: value for key, value in fields.items() if value is not None}, profile=profile, smoke=smoke)
 
 
-def complete(name: str, reason: str, *, profile: str = "generate", smoke: bool = False, path: str = "/v1/completions", **body: Any) -> Shape:
+def complete(
+    name: str, reason: str, *, profile: str = "generate", smoke: bool = False, path: str = "/v1/completions", **body: Any
+) -> Shape:
     """A completion; greedy and short if it does not say otherwise. A field that is None is not sent."""
     fields = {"model": MODEL, "prompt": "Each image holds", "temperature": 0, "max_tokens": 8} | body
     return Shape(name, reason, path, {key: value for key, value in fields.items() if value is not None}, profile=profile, smoke=smoke)

@@ -26,7 +26,9 @@ def parse(text: str) -> list[Event]:
         lines = [line.partition(":") for line in block.split("\n") if line]
         if lines:
             fields = {name: "\n".join(value.removeprefix(" ") for key, _, value in lines if key == name) for name, _, _ in lines}
-            events.append((fields.get("event", ""), _json(fields["data"]) if fields.keys() <= {"event", "data"} and "data" in fields else fields))
+            events.append(
+                (fields.get("event", ""), _json(fields["data"]) if fields.keys() <= {"event", "data"} and "data" in fields else fields)
+            )
     return events
 
 

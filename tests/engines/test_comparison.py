@@ -33,7 +33,9 @@ def marks(engine: str, *, smoke: bool) -> list[pytest.MarkDecorator]:
 def cases(contracts: Iterable[Contract]) -> list[object]:
     """The shapes as parameters, profile by profile."""
     return [
-        pytest.param(f"{contract.engine}:{profile}", shape, id=f"{contract.engine}-{shape.name}", marks=marks(contract.engine, smoke=shape.smoke))
+        pytest.param(
+            f"{contract.engine}:{profile}", shape, id=f"{contract.engine}-{shape.name}", marks=marks(contract.engine, smoke=shape.smoke)
+        )
         for contract in contracts
         for profile in contract.profiles
         for shape in contract.shapes
@@ -41,7 +43,9 @@ def cases(contracts: Iterable[Contract]) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("contract", [pytest.param(each, id=each.engine, marks=marks(each.engine, smoke=True)) for each in CONTRACTS.values()])
+@pytest.mark.parametrize(
+    "contract", [pytest.param(each, id=each.engine, marks=marks(each.engine, smoke=True)) for each in CONTRACTS.values()]
+)
 def test_the_list_of_shapes_is_worth_its_name(contract: Contract) -> None:
     names = [shape.name for shape in contract.shapes]
     assert len(set(names)) == len(names) >= 40

@@ -49,7 +49,10 @@ def test_a_request_is_named_once() -> None:
         (answer(changed(usage={})), "$.body.usage.prompt_tokens: (missing) != 5"),
         (answer(changed(more=None)), "$.body.more: null != (missing)"),
         (answer(changed(choices=[])), "$.body.choices[0]: (missing) != "),
-        (answer(changed(choices=[BODY["choices"][0] | {"logprob": -0.25000000000000006}])), "$.body.choices[0].logprob: -0.25000000000000006 != -0.25"),
+        (
+            answer(changed(choices=[BODY["choices"][0] | {"logprob": -0.25000000000000006}])),
+            "$.body.choices[0].logprob: -0.25000000000000006 != -0.25",
+        ),
         (answer(status=500), "$.status: 500 != 200"),
         (answer(content_type="text/html"), '$.headers.content-type: "text/html" != "application/json"'),
         (answer(x_more="1"), '$.headers.x-more: "1" != (missing)'),
@@ -69,8 +72,13 @@ def test_floats_may_differ_as_far_as_is_said() -> None:
 
 def stream(*pieces: str, finish: str = "stop", done: bool = True) -> dict[str, Any]:
     """A chat's stream, folded."""
-    chunks: list[dict[str, Any]] = [{"id": "a", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}]
-    chunks += [{"id": "a", "choices": [{"index": 0, "delta": {"content": piece}, "logprobs": {"content": [{"token": c} for c in piece]}}]} for piece in pieces]
+    chunks: list[dict[str, Any]] = [
+        {"id": "a", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
+    ]
+    chunks += [
+        {"id": "a", "choices": [{"index": 0, "delta": {"content": piece}, "logprobs": {"content": [{"token": c} for c in piece]}}]}
+        for piece in pieces
+    ]
     chunks[-1]["choices"][0]["finish_reason"] = finish
     chunks.append({"id": "a", "choices": [], "usage": {"completion_tokens": 4}})
     return fold(parse("".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n" * done))

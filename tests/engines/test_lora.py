@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.issue(3), pytest.mark.full]
 
 def said(pair: Pair, question: str, model: str) -> str:
     """What the model says, which is the same on both servers."""
-    body = pair.compare(chat("said", "an answer of the adapter's server", profile="adapters", model=model, messages=user(question), max_tokens=80)).body
+    body = pair.compare(
+        chat("said", "an answer of the adapter's server", profile="adapters", model=model, messages=user(question), max_tokens=80)
+    ).body
     return str(body["choices"][0]["message"]["content"])
 
 

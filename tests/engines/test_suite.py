@@ -41,7 +41,13 @@ class Dialect:
 
 
 DIALECTS = {
-    "vllm": Dialect(lambda regex: {"structured_outputs": {"regex": regex}}, "Here is my thought process:", "Here is my response:", "reasoning", streams_calls=False),
+    "vllm": Dialect(
+        lambda regex: {"structured_outputs": {"regex": regex}},
+        "Here is my thought process:",
+        "Here is my response:",
+        "reasoning",
+        streams_calls=False,
+    ),
     "sglang": Dialect(lambda regex: {"regex": regex}, "<think>", "</think>", "reasoning_content", streams_calls=True),
 }
 CALLING: dict[str, Any] = {"max_tokens": 120, "frequency_penalty": 2}
@@ -80,7 +86,11 @@ def parts(stream: Any, field: str = "content") -> list[str]:
 def fits(text: str) -> bool:
     """Whether a text is what `SCHEMA` says."""
     thing = json.loads(text)
-    return bool(thing.keys() == {"name", "size"} and len(thing["name"]) <= SCHEMA["properties"]["name"]["maxLength"] and thing["size"] in ("small", "large"))  # type: ignore[index]
+    return bool(
+        thing.keys() == {"name", "size"}
+        and len(thing["name"]) <= SCHEMA["properties"]["name"]["maxLength"]
+        and thing["size"] in ("small", "large")
+    )  # type: ignore[index]
 
 
 @generators
@@ -184,7 +194,12 @@ class TestGenerating:
         assert json.loads(call.function.arguments)["city"] in ("Bonn", "Rome")
         if not dialect.streams_calls:
             return
-        pieces = [delta.function for chunk in say(client, **asked, stream=True) if chunk.choices for delta in chunk.choices[0].delta.tool_calls or []]
+        pieces = [
+            delta.function
+            for chunk in say(client, **asked, stream=True)
+            if chunk.choices
+            for delta in chunk.choices[0].delta.tool_calls or []
+        ]
         assert "".join(piece.name or "" for piece in pieces) == call.function.name
         assert json.loads("".join(piece.arguments or "" for piece in pieces)) == json.loads(call.function.arguments)
 
@@ -285,7 +300,9 @@ class TestEmbedding:
 
     def test_tokens_in_place_of_text_and_the_compact_form(self, client: openai.OpenAI) -> None:
         plain = client.embeddings.create(model=MODEL, input=[A, B], encoding_format="float").data[0].embedding
-        packed: Any = client.with_raw_response.embeddings.create(model=MODEL, input=[A, B], encoding_format="base64").http_response.json()["data"][0]["embedding"]
+        packed: Any = client.with_raw_response.embeddings.create(model=MODEL, input=[A, B], encoding_format="base64").http_response.json()[
+            "data"
+        ][0]["embedding"]
         assert struct.unpack(f"<{len(plain)}f", base64.b64decode(packed)) == pytest.approx(plain, abs=1e-5)
 
     @pytest.mark.parametrize(
@@ -299,7 +316,9 @@ class TestEmbedding:
             ((400, 404), "/v1/completions", {"model": MODEL, "prompt": "a"}),
         ],
     )
-    def test_an_error_harms_nobody(self, pair: Pair, client: openai.OpenAI, status: int | tuple[int, ...], path: str, body: dict[str, Any]) -> None:
+    def test_an_error_harms_nobody(
+        self, pair: Pair, client: openai.OpenAI, status: int | tuple[int, ...], path: str, body: dict[str, Any]
+    ) -> None:
         answer = pair.ours.api.post(path, body)
         assert answer.status_code in (status if isinstance(status, tuple) else (status,)), answer.text
         assert client.embeddings.create(model=MODEL, input="Hello!").data

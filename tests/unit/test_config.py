@@ -327,7 +327,9 @@ def test_a_load_that_is_never_seen(limits: dict[str, int], target: float | None,
     if not refused:
         config.parse(document, "my.yaml")
         return
-    with pytest.raises(ConfigError, match=rf"target_ongoing_requests is {target}, but a copy takes no more than \d+ requests .* set it below"):
+    with pytest.raises(
+        ConfigError, match=rf"target_ongoing_requests is {target}, but a copy takes no more than \d+ requests .* set it below"
+    ):
         config.parse(document, "my.yaml")
 
 

@@ -73,7 +73,9 @@ def test_weights_are_bfloat16_and_fit_the_config() -> None:
     assert {tensor["dtype"] for tensor in header.values()} == {"BF16"}
     assert header["model.embed_tokens.weight"]["shape"] == [config["vocab_size"], config["hidden_size"]]
     assert not config["tie_word_embeddings"]  # SGLang makes no pipeline stages of a Llama that ties them
-    first, second = (content[8 + length :][slice(*header[name]["data_offsets"])] for name in ("model.embed_tokens.weight", "lm_head.weight"))
+    first, second = (
+        content[8 + length :][slice(*header[name]["data_offsets"])] for name in ("model.embed_tokens.weight", "lm_head.weight")
+    )
     assert first == second
     layers = {name.split(".")[2] for name in header if name.startswith("model.layers.")}
     assert len(layers) == config["num_hidden_layers"]

@@ -10,7 +10,7 @@ from ray_serve_cai.node import env_file
 
 def test_dockers_format(tmp_path: Path) -> None:
     file = tmp_path / "worker.env"
-    file.write_text("# a comment\n\nA=1\nB = two words \nC=\"quoted\"\nINHERITED\nMISSING\nEMPTY=\nURL=http://x/?a=b\n")
+    file.write_text('# a comment\n\nA=1\nB = two words \nC="quoted"\nINHERITED\nMISSING\nEMPTY=\nURL=http://x/?a=b\n')
     assert env_file.read(file, {"INHERITED": "yes", "OTHER": "no"}) == {
         "A": "1",
         "B": " two words ",
@@ -28,7 +28,11 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file or directory; give a file that is here, or - for"), (b"\xff", "it is no text"), (b"A=1\nb c=2\n", "line 2: 'b c=2' is no")],
+    [
+        (None, "No such file or directory; give a file that is here, or - for"),
+        (b"\xff", "it is no text"),
+        (b"A=1\nb c=2\n", "line 2: 'b c=2' is no"),
+    ],
 )
 def test_what_cannot_be_read(tmp_path: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "worker.env"

@@ -42,5 +42,7 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, said:
 
 
 def test_a_file_that_this_user_cannot_read(without_rights: None) -> None:
-    with pytest.raises(UsageError, match=r"^HF_TOKEN_FILE is '/etc/shadow': Permission denied; mount the secret there, readable for this user"):
+    with pytest.raises(
+        UsageError, match=r"^HF_TOKEN_FILE is '/etc/shadow': Permission denied; mount the secret there, readable for this user"
+    ):
         secret_files.read({"HF_TOKEN_FILE": "/etc/shadow"})

@@ -23,7 +23,9 @@ def test_a_given_token(env: dict[str, str], expected: str | None) -> None:
 
 @pytest.mark.parametrize("value", ["short", "a" * 15, "a" * 20 + " b", "a" * 20 + "\r\nX: y", "é" * 20, "a-b" * 10])
 def test_an_unusable_token_is_refused_and_not_shown(value: str) -> None:
-    with pytest.raises(UsageError, match="RSCAI_TOKEN, or what its file holds, is unusable; use at least 16 letters and digits.*openssl rand -hex 24") as caught:
+    with pytest.raises(
+        UsageError, match="RSCAI_TOKEN, or what its file holds, is unusable; use at least 16 letters and digits.*openssl rand -hex 24"
+    ) as caught:
         token.given({"RSCAI_TOKEN": value})
     assert value not in str(caught.value)
 

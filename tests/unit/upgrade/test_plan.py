@@ -13,9 +13,7 @@ from ray_serve_cai.upgrade import plan
 from ray_serve_cai.upgrade.plan import Seen, Service
 
 pytestmark = pytest.mark.issue(6)
-OLD = Manifest(
-    schema=1, build_id="one", protocol=1, ray="2.60.0", python="3.11.2", engine="vllm", engine_version="0.32.0", device="cpu"
-)
+OLD = Manifest(schema=1, build_id="one", protocol=1, ray="2.60.0", python="3.11.2", engine="vllm", engine_version="0.32.0", device="cpu")
 OTHER = replace(OLD, build_id="two")
 
 
