@@ -118,6 +118,7 @@ class Load:
                     self.answered.append(time.monotonic())
                 else:
                     self.failures.append(f"{time.strftime('%H:%M:%S')} {failed}")
+                    self._stop.wait(0.2)  # as clients do, so that what starts meanwhile has the CPUs
 
     def _ask(self, client: httpx.Client, number: int, *, stream: bool) -> str:
         question, expected = self._questions[(number + self.done) % len(self._questions)] if self._questions else ("a", "")

@@ -170,7 +170,7 @@ class _Steps:
         """Read from disk now what the start would read, and see that the engine can be imported at all; serving goes first."""
         engine = self._plan.engine
         self._say(f"importing {engine} once from {self._plan.image}")
-        aside = ("--rm", "--network", "none", "--cpu-shares", "2")
+        aside = ("--rm", "--network", "none", "--cpu-shares", "256")
         done = docker.attempt("run", *aside, "--entrypoint", "python3", self._plan.image, "-c", f"import ray.serve, {engine}")
         if done.returncode:
             raise EngineError(f"{self._plan.image} cannot import {engine}: {docker.last_line(done.stderr)}; nothing was touched.")

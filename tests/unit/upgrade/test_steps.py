@@ -56,7 +56,7 @@ def test_every_check_comes_before_the_stop(fake: FakeDocker) -> None:
     for call in (
         "compose run --rm --no-deps -T head ray-serve-cai plan --json [cai:b]",
         "compose run --rm --no-deps -T worker ray-serve-cai plan --json [cai:b]",
-        "run --rm --network none --cpu-shares 2 --entrypoint python3 cai:b -c import ray.serve, vllm",
+        "run --rm --network none --cpu-shares 256 --entrypoint python3 cai:b -c import ray.serve, vllm",
         "exec head df -P -B1 /",
     ):
         assert call in fake.calls[:stop]
