@@ -15,6 +15,7 @@ from ray_serve_cai.node.environment import integer
 from ray_serve_cai.node.ports import Ports
 
 _LABEL = "com.docker.compose."
+_NO_DAEMON = ("Cannot connect to the Docker daemon", "permission denied while trying to connect")
 _EVERYWHERE = ("", "0.0.0.0", "::")
 
 
@@ -71,13 +72,13 @@ def attempt(*words: str, env: Mapping[str, str] | None = None) -> subprocess.Com
         UnavailableError: there is no Docker, or its daemon does not answer.
     """
     try:
-        done = subprocess.run(("docker", *words), capture_output=True, text=True, env=env, check=False)
+        done = subprocess.run(("docker", *words), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, check=False)
     except FileNotFoundError:
         raise UnavailableError("there is no `docker` command here; run this on the machine that runs the containers.") from None
-    if done.returncode and (
-        "Cannot connect to the Docker daemon" in done.stderr or "permission denied while trying to connect" in done.stderr
-    ):
+    if done.returncode and any(said in done.stderr for said in _NO_DAEMON):
         raise UnavailableError(f"no Docker daemon answers this user: {last_line(done.stderr)}; start it, or join the group docker.")
+    if done.returncode and "is not a docker command" in done.stderr:
+        raise UnavailableError("there is no `docker compose` here; install Docker's plugin Compose v2.")
     return done
 
 

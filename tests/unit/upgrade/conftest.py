@@ -35,7 +35,7 @@ class FakeDocker:
         self.model = "demo"
         self.free = 1 << 40
         self.workers = 2
-        self.down = False
+        self.broken = ""
         self.calls: list[str] = []
         self.containers: dict[str, dict[str, Any]] = {}
         self.policies: list[str] = []
@@ -83,7 +83,7 @@ class FakeDocker:
         for start, act in list(self.on.items()):
             if line.startswith(start):
                 act()
-        code, out, err = (1, "", "Cannot connect to the Docker daemon at unix:///x.") if self.down else self._answer(words, image)
+        code, out, err = (1, "", self.broken) if self.broken else self._answer(words, image)
         return subprocess.CompletedProcess(command, code, out, err)
 
     def _answer(self, words: list[str], image: str) -> tuple[int, str, str]:  # noqa: PLR0912  # a branch for each command

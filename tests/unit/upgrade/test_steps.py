@@ -95,7 +95,8 @@ def test_the_image_is_pulled(fake: FakeDocker) -> None:
         ({"containers": {}}, "cai:b", UnavailableError, "no head of the project 'shop' runs here"),
         ({}, "a b", ConfigError, "not valid with IMAGE=a b: .*invalid reference format"),
         ({"port": 1}, "cai:b", UnavailableError, "the cluster is not ready: unreachable: no launcher answers on 127.0.0.1:1 "),
-        ({"down": True}, "cai:b", UnavailableError, "no Docker daemon answers this user"),
+        ({"broken": "Cannot connect to the Docker daemon at unix:///x."}, "cai:b", UnavailableError, "no Docker daemon answers this user"),
+        ({"broken": "docker: 'compose' is not a docker command."}, "cai:b", UnavailableError, "there is no `docker compose` here"),
     ],
 )
 def test_nothing_is_touched(fake: FakeDocker, change: dict[str, Any], image: str, error: type[RayServeCaiError], message: str) -> None:
