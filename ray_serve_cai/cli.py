@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for the new image to serve (default: %(default)s)")
     made.add_argument("--no-rollback", action="store_true", help="leave an image that does not serve as it is")
     made.add_argument("--allow-degraded", action="store_true", help="go on although the cluster is not ready now")
+    made.add_argument("--allow-changes", action="store_true", help="go on although compose files and variables changed more than the image")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
@@ -388,6 +389,7 @@ def upgrade(arguments: argparse.Namespace) -> int:
             dry_run=arguments.dry_run,
             rollback=not arguments.no_rollback,
             allow_degraded=arguments.allow_degraded,
+            allow_changes=arguments.allow_changes,
         )
     )
     if arguments.json:

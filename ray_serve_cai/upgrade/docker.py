@@ -52,27 +52,27 @@ class Container:
         return self.status in ("running", "restarting")
 
 
-def docker(*words: str, env: Mapping[str, str] | None = None) -> str:
+def docker(*words: str, env: Mapping[str, str] | None = None, given: str = "") -> str:
     """What a command prints.
 
     Raises:
         UnavailableError: there is no Docker, or its daemon does not answer.
         DockerError: it failed.
     """
-    done = attempt(*words, env=env)
+    done = attempt(*words, env=env, given=given)
     if done.returncode:
         raise DockerError(f"docker {' '.join(words[:4])} ... failed: {last_line(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout
 
 
-def attempt(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A command whose failure its caller judges.
+def attempt(*words: str, env: Mapping[str, str] | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    """A command whose failure its caller judges; ``given`` is its standard input.
 
     Raises:
         UnavailableError: there is no Docker, or its daemon does not answer.
     """
     try:
-        done = subprocess.run(("docker", *words), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, check=False)
+        done = subprocess.run(("docker", *words), input=given, capture_output=True, text=True, env=env, check=False)
     except FileNotFoundError:
         raise UnavailableError("there is no `docker` command here; run this on the machine that runs the containers.") from None
     if done.returncode and any(said in done.stderr for said in _NO_DAEMON):
@@ -162,6 +162,15 @@ class Compose:
             DockerError: it failed.
         """
         return docker(*self._words, *words, env=os.environ | {"IMAGE": image})
+
+    def hashes(self, resolved: Mapping[str, Any]) -> dict[str, str]:
+        """Service -> what Compose would label its containers with, of the files as ``config`` shows them.
+
+        ``up`` makes the hash of what it has resolved, and ``config --hash`` of what it has read, so that it is given the former to read
+        (Compose 2.26).
+        """
+        words = ("--file", "-", "--project-name", resolved["name"], "config", "--hash", "*")
+        return dict(line.split()[:2] for line in docker("compose", *words, given=json.dumps(resolved)).splitlines())
 
     def attempt(self, image: str, *words: str) -> subprocess.CompletedProcess[str]:
         """A command whose failure its caller judges."""

@@ -53,7 +53,7 @@ def at(compose: Compose, cluster: Cluster, image: str, say: Say) -> Seen:
     """
     _have(image, cluster, say)
     now, then = (_config(compose, name) for name in (cluster.image, image))
-    hashes = dict(line.split()[:2] for line in compose(cluster.image, "config", "--hash", "*").splitlines())
+    hashes = compose.hashes(now)
     running = docker.containers(cluster.project)
     services = []
     for name, role in nodes(then).items():
@@ -141,7 +141,7 @@ def _different(files: Mapping[str, Any], mine: list[Container], wanted: str) -> 
         return ()
     env = {name: (value or "").replace("$$", "$") for name, value in (files.get("environment") or {}).items()}
     names = sorted({name for one in old for name, value in env.items() if one.env.get(name, "") != value})
-    return tuple(names) or ("settings other than its variables",)
+    return tuple(names) or ("settings other than its variables, such as ports and volumes",)
 
 
 def _service(name: str, role: str, mine: list[Container], target: str, different: tuple[str, ...]) -> Service:

@@ -123,7 +123,7 @@ class Plan:
         ]
 
 
-def make(seen: Seen, *, allow_degraded: bool = False) -> Plan:
+def make(seen: Seen, *, allow_degraded: bool = False, allow_changes: bool = False) -> Plan:
     """Decide.
 
     Raises:
@@ -143,7 +143,8 @@ def make(seen: Seen, *, allow_degraded: bool = False) -> Plan:
     others = tuple(service for service in seen.services if service is not head and service.running)
     needed = head.changes or any(service.changes for service in others)
     if needed:
-        _check_settings(seen)
+        if not allow_changes:
+            _check_settings(seen)
         if seen.phase and not allow_degraded:
             raise UnavailableError(f"the cluster is not ready: {seen.phase}; wait for that, or give --allow-degraded.")
         for service in others:
@@ -192,7 +193,8 @@ def _check_settings(seen: Seen) -> None:
         files = f" The head was started with {seen.started_with}." if seen.started_with else ""
         raise ConfigError(
             f"the compose files and variables of now would change more than the image: {'; '.join(different)}; give them as they were "
-            f"(--file, compose/.env, the shell's variables), or apply them first with docker compose up.{files}"
+            "(--file, compose/.env, the shell's variables), apply them first with docker compose up, or give --allow-changes; "
+            f"a way back then keeps these changes.{files}"
         )
 
 

@@ -42,6 +42,7 @@ class Options:
     dry_run: bool = False
     rollback: bool = True
     allow_degraded: bool = False
+    allow_changes: bool = False
 
 
 @dataclass
@@ -96,7 +97,8 @@ def run(options: Options) -> Outcome:
     with _alone(directory), _interruptible():
         say("looking at the cluster and the image")
         cluster = look.find(compose, options.image)
-        planned = plan.make(look.at(compose, cluster, options.image, say), allow_degraded=options.allow_degraded)
+        seen = look.at(compose, cluster, options.image, say)
+        planned = plan.make(seen, allow_degraded=options.allow_degraded, allow_changes=options.allow_changes)
         outcome = Outcome(planned, planned.lines(options.timeout_s, rollback=options.rollback))
         if planned.needed:
             for service in (planned.head, *planned.others):

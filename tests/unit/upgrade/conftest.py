@@ -73,7 +73,9 @@ class FakeDocker:
     def joined(self) -> int:
         return 1 if self.head_does == "serves alone" else sum(one["State"]["Status"] == "running" for one in self.containers.values())
 
-    def __call__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, **_: object) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, input: str = "", **_: object
+    ) -> subprocess.CompletedProcess[str]:
         words = list(command[1:])
         image = (env or {}).get("IMAGE", "")
         while words[0] == "compose" and words[1].startswith("--"):
@@ -83,10 +85,10 @@ class FakeDocker:
         for start, act in list(self.on.items()):
             if line.startswith(start):
                 act()
-        code, out, err = (1, "", self.broken) if self.broken else self._answer(words, image)
+        code, out, err = (1, "", self.broken) if self.broken else self._answer(words, image, input)
         return subprocess.CompletedProcess(command, code, out, err)
 
-    def _answer(self, words: list[str], image: str) -> tuple[int, str, str]:  # noqa: PLR0912  # a branch for each command
+    def _answer(self, words: list[str], image: str, given: str) -> tuple[int, str, str]:  # noqa: PLR0912  # a branch for each command
         match words:
             case ["compose", "config", "--format", "json"]:
                 if " " in image:
@@ -94,7 +96,8 @@ class FakeDocker:
                 services = {name: {"image": image, "environment": self.environment(name)} for name in ("head", "worker")}
                 return 0, json.dumps({"name": "shop", "services": services | {"metrics": {"image": "other", "environment": None}}}), ""
             case ["compose", "config", "--hash", "*"]:
-                return 0, "".join(f"{name} {self._hash(name, image)}\n" for name in ("head", "worker")), ""
+                services = json.loads(given)["services"]
+                return 0, "".join(f"{name} {self._hash(name, one['image'])}\n" for name, one in services.items()), ""
             case ["compose", "run", *_, "ray-serve-cai", "plan", "--json"]:
                 if self.behaviour[self.images[image]] == "has no plan":
                     return 127, "", "exec: ray-serve-cai: not found\n"

@@ -110,6 +110,20 @@ def test_nothing_is_touched(fake: FakeDocker, change: dict[str, Any], image: str
     assert not ENV.exists()
 
 
+def test_other_settings_where_they_are_allowed(fake: FakeDocker) -> None:
+    fake.model = "other"
+    assert upgrade(allow_changes=True).done
+
+
+def test_settings_that_are_no_variables(fake: FakeDocker) -> None:
+    for one in fake.containers.values():
+        one["Config"]["Labels"]["com.docker.compose.config-hash"] = "with other ports"
+    with pytest.raises(
+        ConfigError, match="more than the image: head in settings other than its variables, such as ports and volumes; worker"
+    ):
+        upgrade()
+
+
 def test_no_compose_file(fake: FakeDocker) -> None:
     with pytest.raises(UsageError, match="there is no compose file 'nowhere.yaml' here"):
         upgrade(files=("nowhere.yaml",))
