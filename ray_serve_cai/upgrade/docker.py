@@ -140,6 +140,11 @@ def _door(found: Mapping[str, Any], env: Mapping[str, str]) -> Address | None:
     return Address(ip, port) if ip else None
 
 
+def processes(container: str) -> str:
+    """The command lines of a container's processes; nothing where it does not run."""
+    return attempt("top", container, "-eo", "args").stdout
+
+
 class Compose:
     """``docker compose`` for one project, always told which image ``IMAGE`` is.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,12 +92,10 @@ def check_configuration(compose: Compose, image: str, service: str) -> None:
 
 def health_of(head: Container) -> tuple[int, dict[str, Any]]:
     """What the head says of its readiness; phase `unreachable` where nothing answers."""
-    try:
-        if head.door is None:
-            raise UnavailableError("it has no address")
-        return health.ask("/ready", head.door.port, head.door.host)
-    except UnavailableError as error:
-        return 0, {"phase": "unreachable", "detail": str(error), "models": []}
+    if head.door is not None:
+        with contextlib.suppress(UnavailableError):
+            return health.ask("/ready", head.door.port, head.door.host)
+    return 0, {"phase": "unreachable", "detail": f"nothing answers on {head.door or 'the head'} yet", "models": []}
 
 
 def _have(image: str, cluster: Cluster, say: Say) -> None:

@@ -88,10 +88,10 @@ def test_a_configuration_that_is_refused_touches_nothing(project: Project, quest
 def test_an_image_that_does_not_serve_gives_way_to_the_old_one(project: Project, questions: dict[str, str]) -> None:
     before, file = project.containers(), project.env_file.read_text()
     done = project.upgrade("broken")
-    assert done.returncode == 70
+    assert done.returncode == 78
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ray-serve-cai: error: {NAME}:broken does not serve here: ")
-    assert "broken on purpose" in last
+    assert "vLLM did not start model 'demo'" in last
     assert " is back; no answer for " in last
     assert sorted(project.containers().values()) == sorted(before.values())
     assert project.env_file.read_text() == file

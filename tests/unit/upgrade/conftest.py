@@ -36,6 +36,8 @@ class FakeDocker:
         self.free = 1 << 40
         self.workers = 2
         self.broken = ""
+        self.door = "haproxy -db -f /tmp/ray-serve-cai/haproxy.cfg"
+        self.draining = 0
         self.calls: list[str] = []
         self.containers: dict[str, dict[str, Any]] = {}
         self.policies: list[str] = []
@@ -104,6 +106,12 @@ class FakeDocker:
                 if self.behaviour[self.images[image]] == "is refused":
                     return 78, json.dumps({"models": ["error: the engine has no argument 'x'; did you mean y?"]}), ""
                 return 0, json.dumps({"models": ["demo: vllm"]}), ""
+            case ["compose", "kill", "--signal", "SIGTERM", "head"]:
+                self.draining = 3
+                return 0, "", ""
+            case ["top", *_]:
+                self.draining -= 1
+                return 0, "tini -- ray-serve-cai node\nhaproxy -f /tmp/haproxy-serve/haproxy.cfg\n" + self.door * (self.draining != 0), ""
             case ["compose", "stop" | "kill", *services]:
                 for one in self.containers.values():
                     if one["Config"]["Labels"][f"{LABEL}service"] in services:

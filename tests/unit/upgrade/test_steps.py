@@ -24,7 +24,7 @@ from tests.unit.upgrade.conftest import FakeDocker
 
 pytestmark = pytest.mark.issue(6)
 ENV = Path("compose/.env")
-STOP = ["compose stop head [cai:a]", "compose kill worker [cai:a]"]
+STOP = ["compose kill --signal SIGTERM head [cai:a]", "compose kill head worker [cai:a]"]
 UP = "compose up --detach --no-build --no-deps --scale worker=2 head worker [{}]"
 HOLD, LOOSE = "update --restart=no head", "update --restart=unless-stopped head"
 BACK = ["compose kill head worker [cai:a]", UP.format("cai:a")]
@@ -48,6 +48,24 @@ def test_to_another_image(fake: FakeDocker, capsys: pytest.CaptureFixture[str]) 
     assert "ready: as told; 3 of 3 nodes" in said
     found = outcome.as_dict()
     assert (found["from"], found["to"], found["changes"], found["error"]) == ("cai:a", "cai:b", {"build_id": ["one", "two"]}, None)
+
+
+def test_what_runs_ends_first(fake: FakeDocker) -> None:
+    upgrade()
+    first = fake.calls.index(STOP[0])
+    assert fake.calls[first + 1 : first + 5] == ["top head -eo args"] * 3 + [STOP[1]]
+
+
+def test_a_door_that_does_not_close(fake: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "LATE_S", -7)
+    fake.on["top"] = lambda: setattr(fake, "draining", 3)
+    assert upgrade().done
+
+
+def test_a_door_that_cannot_be_watched(fake: FakeDocker) -> None:
+    fake.door = "haproxy -f /elsewhere"
+    assert upgrade().done
+    assert fake.acts()[:2] == ["compose stop head [cai:a]", STOP[1]]
 
 
 def test_every_check_comes_before_the_stop(fake: FakeDocker) -> None:
@@ -94,7 +112,7 @@ def test_the_image_is_pulled(fake: FakeDocker) -> None:
         ({"model": "other"}, "cai:b", ConfigError, r"more than the image: head in RSCAI_MODEL; .* started with old\.yaml"),
         ({"containers": {}}, "cai:b", UnavailableError, "no head of the project 'shop' runs here"),
         ({}, "a b", ConfigError, "not valid with IMAGE=a b: .*invalid reference format"),
-        ({"port": 1}, "cai:b", UnavailableError, "the cluster is not ready: unreachable: no launcher answers on 127.0.0.1:1 "),
+        ({"port": 1}, "cai:b", UnavailableError, "is not ready: unreachable: nothing answers on 127.0.0.1:1 yet"),
         ({"broken": "Cannot connect to the Docker daemon at unix:///x."}, "cai:b", UnavailableError, "no Docker daemon answers this user"),
         ({"broken": "docker: 'compose' is not a docker command."}, "cai:b", UnavailableError, "there is no `docker compose` here"),
     ],
@@ -213,7 +231,7 @@ def test_another_upgrade_goes_on(fake: FakeDocker) -> None:
         with pytest.raises(ResourceError, match="another upgrade with the files in compose goes on"):
             upgrade()
 
-    fake.on["compose stop"] = second
+    fake.on["compose kill"] = second
     assert upgrade().done
 
 
