@@ -145,6 +145,12 @@ def processes(container: str) -> str:
     return attempt("top", container, "-eo", "args").stdout
 
 
+def end(containers: Sequence[str]) -> None:
+    """Kill these; some may have ended by themselves."""
+    if containers:
+        attempt("kill", *containers)
+
+
 class Compose:
     """``docker compose`` for one project, always told which image ``IMAGE`` is.
 

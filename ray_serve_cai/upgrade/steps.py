@@ -188,15 +188,19 @@ class _Steps:
         Ray's own way out takes about ten seconds on a busy machine, and leaves nothing that a kill does not.
         """
         self._say(f"stopping {self._plan.head}: no new requests, those that run may take {self._plan.drain_s} s")
-        head = self._cluster.head.id
+        head, running = self._cluster.head.id, self._running()
         if DOOR.search(docker.processes(head)):
-            self._compose(old, "kill", "--signal", "SIGTERM", self._plan.head)
+            docker.docker("kill", "--signal", "SIGTERM", head)
             deadline = time.monotonic() + self._plan.drain_s + LATE_S
             while DOOR.search(docker.processes(head)) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
         else:  # a door that cannot be watched
             self._compose(old, "stop", self._plan.head)
-        self._compose.attempt(old, "kill", self._plan.head, *self._plan.others)
+        docker.end(running)
+
+    def _running(self) -> list[str]:
+        services = (self._plan.head, *self._plan.others)
+        return [one.id for one in docker.containers(self._cluster.project) if one.service in services and one.running]
 
     def _start(self, image: str) -> None:
         self._say(f"starting {', '.join((self._plan.head, *self._plan.others))} with {image}")
@@ -259,7 +263,7 @@ class _Steps:
         self._say(f"{self._plan.image} does not serve; going back to {old}")
         try:
             env_file.replace(self._file, env_file.with_image(kept or "", old) if old == KEPT else kept)
-            self._compose.attempt(old, "kill", self._plan.head, *self._plan.others)
+            docker.end(self._running())
             self._start(old)
             self._wait(phase)
         except (RayServeCaiError, OSError) as error:

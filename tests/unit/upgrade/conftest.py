@@ -106,16 +106,15 @@ class FakeDocker:
                 if self.behaviour[self.images[image]] == "is refused":
                     return 78, json.dumps({"models": ["error: the engine has no argument 'x'; did you mean y?"]}), ""
                 return 0, json.dumps({"models": ["demo: vllm"]}), ""
-            case ["compose", "kill", "--signal", "SIGTERM", "head"]:
+            case ["kill", "--signal", "SIGTERM", "head"]:
                 self.draining = 3
                 return 0, "", ""
             case ["top", *_]:
                 self.draining -= 1
                 return 0, "tini -- ray-serve-cai node\nhaproxy -f /tmp/haproxy-serve/haproxy.cfg\n" + self.door * (self.draining != 0), ""
-            case ["compose", "stop" | "kill", *services]:
-                for one in self.containers.values():
-                    if one["Config"]["Labels"][f"{LABEL}service"] in services:
-                        one["State"]["Status"] = "exited"
+            case ["compose", "stop", "head"] | ["kill", *_]:
+                for name in words[1:] if words[0] == "kill" else ["head"]:
+                    self.containers[name]["State"]["Status"] = "exited"
                 return 0, "", ""
             case ["compose", "up", *_]:
                 if self.behaviour[self.images[image]] == "is not started":
@@ -156,7 +155,7 @@ class FakeDocker:
 
     def acts(self) -> list[str]:
         """The calls that change the cluster."""
-        changing = ("compose stop", "compose kill", "compose up", "tag", "update")
+        changing = ("compose stop", "kill", "compose up", "tag", "update")
         return [call for call in self.calls if call.startswith(changing)]
 
 
