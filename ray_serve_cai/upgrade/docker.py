@@ -141,8 +141,8 @@ def _door(found: Mapping[str, Any], env: Mapping[str, str]) -> Address | None:
 
 
 def processes(container: str) -> str:
-    """The command lines of a container's processes; nothing where it does not run."""
-    return attempt("top", container, "-eo", "args").stdout
+    """The command lines of a container's processes, each behind its number; nothing where it does not run."""
+    return attempt("top", container, "-eo", "pid,args").stdout
 
 
 def end(containers: Sequence[str]) -> None:

@@ -52,7 +52,7 @@ def test_to_another_image(fake: FakeDocker, capsys: pytest.CaptureFixture[str]) 
 def test_what_runs_ends_first(fake: FakeDocker) -> None:
     upgrade()
     first = fake.calls.index(STOP[0])
-    assert fake.calls[first + 1 : first + 5] == ["top head -eo args"] * 3 + [STOP[1]]
+    assert fake.calls[first + 1 : first + 5] == ["top head -eo pid,args"] * 3 + [STOP[1]]
 
 
 def test_a_door_that_does_not_close(fake: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
