@@ -7,7 +7,7 @@ VENV := build/venv
 PYTHON ?= python3
 export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
-.PHONY: help up down status logs image locks generate test test-full bench lint format venv
+.PHONY: help up down upgrade status logs image locks generate test test-full bench lint format venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -18,6 +18,9 @@ up: ## Build what is missing, start the cluster, wait until it answers (MODEL= W
 
 down: ## Stop the cluster and remove its containers; models and token stay in volumes
 	@$(COMPOSE) down --remove-orphans
+
+upgrade: venv ## Bring the running cluster to another image, and back if that does not serve (IMAGE=)
+	@unset MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND; $(VENV)/bin/ray-serve-cai upgrade $(IMAGE) # compose/.env has them
 
 status: ## Show phase, models and nodes
 	@$(COMPOSE) exec -T head ray-serve-cai status

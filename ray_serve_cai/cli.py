@@ -126,6 +126,28 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--revision", default="main", metavar="R", help="a branch, a tag or a commit (default: %(default)s)")
     made.add_argument("--verify", action="store_true", help="hash also the files that are there already (default: look at their sizes)")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
+    made = command(
+        "upgrade",
+        serving.upgrade,
+        "Bring a running Compose cluster to another image, and back if that does not serve; run it where Docker runs.",
+        "ray-serve-cai upgrade ray-serve-cai:vllm-cpu --dry-run",
+    )
+    made.add_argument("image", metavar="IMAGE", help="the image to run from now on; it is pulled if it is not here")
+    made.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        default=[],
+        metavar="F",
+        help="compose file, repeatable (default: COMPOSE_FILE, or compose/cpu.yaml)",
+    )
+    made.add_argument("-p", "--project-name", metavar="P", help="Compose's project (default: as Compose decides)")
+    made.add_argument("--dry-run", action="store_true", help="check everything, show the plan, and touch nothing")
+    made.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for the new image to serve (default: %(default)s)")
+    made.add_argument("--no-rollback", action="store_true", help="leave an image that does not serve as it is")
+    made.add_argument("--allow-degraded", action="store_true", help="go on although the cluster is not ready now")
+    made.add_argument("--allow-changes", action="store_true", help="go on although compose files and variables changed more than the image")
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", watching.engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
     return parser

@@ -137,3 +137,8 @@ ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
     )
 }
 """For errors that travel between processes as a name and a message."""
+
+
+def by_exit_code(code: int) -> type[RayServeCaiError]:
+    """The most general error that leaves with this code; the base class for a code of nobody's."""
+    return next((cls for cls in ERRORS_BY_NAME.values() if cls.exit_code == code), RayServeCaiError)

@@ -82,7 +82,7 @@ class Api:
 
 
 class Load:
-    """Clients that ask one request after the other, in threads, half of them as streams; keeps what failed.
+    """Clients that ask one request after the other, in threads, half of them as streams; keeps what failed, and when each was answered.
 
     ``questions`` are asked in turn, and an answer that is another one has failed, too.
     """
@@ -94,6 +94,7 @@ class Load:
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
         self.done = 0
         self.failures: list[str] = []
+        self.answered: list[float] = []
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -113,8 +114,11 @@ class Load:
                 except httpx.HTTPError as error:
                     failed = repr(error)
                 self.done += 1
-                if failed:
+                if not failed:
+                    self.answered.append(time.monotonic())
+                else:
                     self.failures.append(f"{time.strftime('%H:%M:%S')} {failed}")
+                    self._stop.wait(0.2)  # as clients do, so that what starts meanwhile has the CPUs
 
     def _ask(self, client: httpx.Client, number: int, *, stream: bool) -> str:
         question, expected = self._questions[(number + self.done) % len(self._questions)] if self._questions else ("a", "")
@@ -215,13 +219,13 @@ class Node:
 class Cluster:
     """compose/cpu.yaml, and overlays of it, under a project name of its own."""
 
-    def __init__(self, workers: int, *overlays: str, **variables: str) -> None:
-        self._files = [word for file in ("compose/cpu.yaml", *overlays) for word in ("-f", file)]
+    def __init__(self, workers: int, *overlays: str, base: str = "compose/cpu.yaml", **variables: str) -> None:
+        self.files = [word for file in (base, *overlays) for word in ("-f", file)]
         self.port = free_port()
         self.project = f"rscai-test-{uuid.uuid4().hex[:8]}"
         settings = {"WORKERS": str(workers), "MIN_NODES": str(workers + 1), "PORT": str(self.port), "COMPOSE_PROJECT_NAME": self.project}
         defaults = {"MODEL": "demo", "MODEL_NAME": "", "MODEL_MOUNT": "models", "ENGINE": "", "ENGINE_ARGS": "", "IMAGE": IMAGE}
-        self._env = os.environ | defaults | settings | variables
+        self.env = os.environ | defaults | settings | variables
 
     def __enter__(self) -> Cluster:
         self.compose("up", "--detach", "--no-build")
@@ -240,7 +244,7 @@ class Cluster:
         return self.compose("logs", "--tail", "200", check=False).stdout
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return run("docker", "compose", *self._files, *arguments, check=check, timeout=timeout, env=self._env)
+        return run("docker", "compose", *self.files, *arguments, check=check, timeout=timeout, env=self.env)
 
     def ids(self, service: str) -> list[str]:
         return self.compose("ps", "--all", "--quiet", service).stdout.split()

@@ -1,4 +1,4 @@
-"""What is served, and from what: the commands ``serve``, ``deploy`` and ``fetch``."""
+"""What is served, and from what: the commands ``serve``, ``deploy``, ``fetch`` and ``upgrade``."""
 
 from __future__ import annotations
 
@@ -74,3 +74,29 @@ def fetch(arguments: argparse.Namespace) -> int:
 
     env = secret_files.read(os.environ)
     return command.run(arguments.model, env, revision=arguments.revision, verify=arguments.verify, as_json=arguments.json)
+
+
+def upgrade(arguments: argparse.Namespace) -> int:
+    """Show the plan, or act and say how long nobody got an answer."""
+    from ray_serve_cai.upgrade import steps
+
+    outcome = steps.run(
+        steps.Options(
+            image=arguments.image,
+            files=tuple(arguments.file),
+            project=arguments.project_name,
+            timeout_s=arguments.timeout,
+            dry_run=arguments.dry_run,
+            rollback=not arguments.no_rollback,
+            allow_degraded=arguments.allow_degraded,
+            allow_changes=arguments.allow_changes,
+        )
+    )
+    if arguments.json:
+        print(json.dumps(outcome.as_dict(), indent=2))
+    else:
+        for line in outcome.lines():
+            print(line)
+    if outcome.error:
+        raise outcome.error
+    return 0

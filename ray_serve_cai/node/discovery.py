@@ -76,7 +76,7 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
         min_nodes=integer(env, "RSCAI_MIN_NODES", low=1, high=MOST_NODES) or decision.nodes or 1,
         min_gpus=integer(env, "RSCAI_MIN_GPUS", low=0, high=MOST_NODES) or 0,
         join_timeout_s=integer(env, "RSCAI_JOIN_TIMEOUT_S", low=1, high=86_400) or 300,
-        drain_s=_drain(env),
+        drain_s=drain_s(env),
         host=_host(env, node_ip),
         doubts=doubts.of(env, decision.role, decision.head),
     )
@@ -154,7 +154,12 @@ def _ports(env: Environment, decision: Decision) -> Ports:
     return plan
 
 
-def _drain(env: Environment) -> int:
+def drain_s(env: Environment) -> int:
+    """How long running requests may take after SIGTERM, seconds.
+
+    Raises:
+        UsageError: as `environment.integer`.
+    """
     drain = integer(env, "RSCAI_DRAIN_S", low=0, high=86_400)
     return 60 if drain is None else drain
 

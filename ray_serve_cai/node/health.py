@@ -8,25 +8,26 @@ import os
 from typing import Any
 
 from ray_serve_cai.errors import UnavailableError
+from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.environment import integer
 from ray_serve_cai.node.ports import Ports
 
 TIMEOUT_S = 3.0
 
 
-def ask(path: str, port: int | None = None) -> tuple[int, dict[str, Any]]:
+def ask(path: str, port: int | None = None, host: str = "127.0.0.1") -> tuple[int, dict[str, Any]]:
     """Status code and JSON of one of the status server's documents.
 
     Raises:
         UnavailableError: no launcher listens on this node.
     """
     port = port or integer(os.environ, "RSCAI_STATUS_PORT", low=1, high=65535) or Ports.status
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, dict(json.loads(answer.read()))
     except (OSError, http.client.HTTPException, ValueError, TypeError) as error:
-        raise UnavailableError(f"no launcher answers on 127.0.0.1:{port} ({error}); start one with `ray-serve-cai node`.") from error
+        raise UnavailableError(f"no launcher answers on {Address(host, port)} ({error}); start one with `ray-serve-cai node`.") from error
     finally:
         connection.close()

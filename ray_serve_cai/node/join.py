@@ -36,6 +36,8 @@ REFUSED = 401
 GONE_S = 30.0
 """How long the cluster may take to notice that the node which had this address before has ended."""
 NO_TOKEN = "no cluster token yet (RSCAI_TOKEN is not set and the state volume has none)"
+MUST_BE_EQUAL = ("protocol", "ray", "python")
+"""What all nodes of a cluster share, as their manifests call it."""
 REFUSALS = (TokenError, VersionMismatchError, TlsError, AddressTakenError, ModelNotFoundError, HubError)
 """What only a person can put right; the head, or this node, must be given something else."""
 
@@ -163,7 +165,7 @@ def compare(mine: Manifest, head: dict[str, Any], spanning: Sequence[str]) -> No
         VersionMismatchError: naming both sides and the fix.
     """
     own = mine.as_dict()
-    keys = ["protocol", "ray", "python"]
+    keys = [*MUST_BE_EQUAL]
     same = own["engine"] == head.get("engine")
     if same and mine.engine in spanning:  # the ranks of one replica speak the engine's own protocol
         keys.append("engine_version")

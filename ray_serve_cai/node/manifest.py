@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -44,6 +44,19 @@ def read(path: Path = PATH) -> Manifest:
         return _environment()
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is no image manifest ({error}); rebuild the image.") from error
+
+
+def of_another(text: str, where: str) -> Manifest:
+    """The manifest of an image of any release; what this release does not know is left out.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        told = json.loads(text)
+        return Manifest(**{field.name: told[field.name] for field in fields(Manifest)})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{where} has no manifest of ray-serve-cai ({error}); use an image of this project.") from error
 
 
 def _environment() -> Manifest:

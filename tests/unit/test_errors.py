@@ -41,3 +41,8 @@ def test_the_docstring_draws_the_whole_tree_with_its_codes() -> None:
 
 def test_one_catch_takes_them_all() -> None:
     assert all(issubclass(error, RayServeCaiError) for error in ERRORS_BY_NAME.values())
+
+
+@pytest.mark.parametrize(("code", "name"), [(64, "UsageError"), (70, "RayServeCaiError"), (78, "ConfigError"), (127, "RayServeCaiError")])
+def test_an_exit_code_says_the_most_general_error(code: int, name: str) -> None:
+    assert errors.by_exit_code(code) is ERRORS_BY_NAME[name]

@@ -181,7 +181,12 @@ def test_the_token_is_never_shown(make: Make, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     judged(found := doctor.cluster_token(make()), "ok", "in the state directory")
     assert TOKEN not in repr(found)
-    judged(found := doctor.cluster_token(make({"RSCAI_TOKEN": "short"})), "error", "RSCAI_TOKEN, or what its file holds, is unusable", "use at least 16")
+    judged(
+        found := doctor.cluster_token(make({"RSCAI_TOKEN": "short"})),
+        "error",
+        "RSCAI_TOKEN, or what its file holds, is unusable",
+        "use at least 16",
+    )
     assert "short" not in repr(found)
 
 

@@ -153,7 +153,9 @@ async def test_a_head_that_never_comes(free_port: int) -> None:
 
 
 async def test_a_token_that_never_comes(free_port: int) -> None:
-    with pytest.raises(TokenError, match="^no cluster token after 0 s; give all nodes the same RSCAI_TOKEN or RSCAI_TOKEN_FILE, or the head's"):
+    with pytest.raises(
+        TokenError, match="^no cluster token after 0 s; give all nodes the same RSCAI_TOKEN or RSCAI_TOKEN_FILE, or the head's"
+    ):
         await join.wait_for_head(HEAD, free_port, 0.05, lambda: None, lambda line: None)
 
 

@@ -46,3 +46,9 @@ def test_what_is_no_manifest(tmp_path: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(ConfigError, match=rf"{file} is no image manifest .*; rebuild the image"):
         module.read(file)
+
+
+def test_the_manifest_of_another_release(manifest: Manifest) -> None:
+    assert module.of_another(json.dumps(asdict(manifest) | {"schema": 2, "made": "later"}), "cai:b").ray == manifest.ray
+    with pytest.raises(ConfigError, match=r"cai:b has no manifest of ray-serve-cai \('ray'\); use an image of this project"):
+        module.of_another(json.dumps({name: value for name, value in asdict(manifest).items() if name != "ray"}), "cai:b")
