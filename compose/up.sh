@@ -29,6 +29,8 @@ case $model in
   /* | ./* | ../* | ~*)
     [ -d "$model" ] || fail 66 "MODEL is '$model', and there is no such directory here; use MODEL=demo, a local path, or a Hugging Face id."
     mount=$(cd "$model" && pwd)
+    [ -f "$mount/config.json" ] || compgen -G "$mount/*.gguf" >/dev/null ||
+      fail 66 "MODEL is '$model', which holds no config.json; give the directory of a Hugging Face model."
     name=${name:-$(basename "$mount")}
     model=/models
     ;;
@@ -50,6 +52,7 @@ restore() {
   if [ -f build/env.before ]; then mv build/env.before compose/.env; else rm -f compose/.env; fi
 }
 trap restore EXIT
+(umask 077 && rm -f compose/.env && : >compose/.env) # it may hold HF_TOKEN
 cat >compose/.env <<ENV
 IMAGE=$image
 MODEL=$model
@@ -61,9 +64,12 @@ WORKERS=$workers
 MIN_NODES=$((workers + 1))
 PORT=$port
 BIND=$bind
+HF_TOKEN='${HF_TOKEN:-}'
+HF_ENDPOINT='${HF_ENDPOINT:-}'
+HF_HUB_OFFLINE='${HF_HUB_OFFLINE:-}'
 ENV
 # The file decides from here on, for this run and for every later `docker compose -f compose/cpu.yaml`.
-unset MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND
+unset MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
 say "cluster: starting 1 head and $workers worker(s)"
 started=$SECONDS

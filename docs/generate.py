@@ -157,6 +157,9 @@ PORTS = {
     "dashboard": "Ray's dashboard, on 127.0.0.1.",
     "haproxy_metrics": "Metrics of Ray Serve's HAProxy, on all interfaces without a password: do not publish it.",
     "haproxy_stats": "Statistics of Ray Serve's HAProxy, on all interfaces without a password: do not publish it.",
+    "serve_fallback": "Ray Serve's own proxy behind its HAProxy, on all interfaces without a password: do not publish it.",
+    "autoscaler_metrics": "Metrics of Ray's autoscaler.",
+    "dashboard_metrics": "Metrics of Ray's dashboard.",
     "workers": "Ray's worker processes.",
 }
 KINDS = {

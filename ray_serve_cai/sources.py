@@ -136,7 +136,7 @@ def unreachable(source: str, url: str, error: Exception) -> HubError:
     """No answer of the hub at this URL."""
     return HubError(
         f"model {source!r} is not on this node and the hub {url} is not reachable ({error}); "
-        "use a local path, or the model demo, which is in the images and needs no download."
+        "check network, DNS and proxy, or HF_ENDPOINT; or use a local path, or the model demo, which is in the images."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,14 +31,14 @@ def installed_engines() -> list[str]:
     return get_registry().installed()
 
 
-def log_level() -> str:
+def log_level(env: Mapping[str, str] = os.environ) -> str:
     from ray_serve_cai.node.environment import choice
 
-    return choice(os.environ, "RSCAI_LOG_LEVEL", ("debug", "info", "warning", "error"), "info")
+    return choice(env, "RSCAI_LOG_LEVEL", ("debug", "info", "warning", "error"), "info")
 
 
-def log_format() -> str:
+def log_format(env: Mapping[str, str] = os.environ) -> str:
     from ray_serve_cai import logs
     from ray_serve_cai.node.environment import choice
 
-    return choice(os.environ, "RSCAI_LOG_FORMAT", logs.FORMATS, logs.TEXT)
+    return choice(env, "RSCAI_LOG_FORMAT", logs.FORMATS, logs.TEXT)

@@ -13,6 +13,8 @@ from ray_serve_cai.commands import common
 from ray_serve_cai.errors import RayServeCaiError, ResourceError
 
 if TYPE_CHECKING:
+    from ray_serve_cai.engines.engine_config import EngineConfig
+    from ray_serve_cai.node.discovery import NodePlan
     from ray_serve_cai.state import ModelFiles
 
 
@@ -21,7 +23,6 @@ def node(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from ray_serve_cai import config, logs
-    from ray_serve_cai.engines import registry
     from ray_serve_cai.node import discovery, machine, secret_files
     from ray_serve_cai.node.supervisor import DEPLOYED, Served, Supervisor, directories
     from ray_serve_cai.serving import app, deployed
@@ -41,8 +42,7 @@ def node(arguments: argparse.Namespace) -> int:
     if planned.role != "worker":
         kept = directories(env)[1] / DEPLOYED
         given, engines = deployed.current(kept, config.from_environment(env), common.builder(planned.drain_s))
-        for engine in engines if planned.role == "single" else []:  # no other node can join it
-            registry.check_installed(engine.info)
+        _check_alone(planned, engines)
         served = Served(
             models=tuple(ModelState(engine.name, engine.engine) for engine in engines),
             files=app.files(engines),
@@ -52,19 +52,44 @@ def node(arguments: argparse.Namespace) -> int:
     return asyncio.run(Supervisor(planned, served, here, env, common.installed_engines(), once=arguments.once).run())
 
 
+def _check_alone(planned: NodePlan, engines: Sequence[EngineConfig]) -> None:
+    """See that a node which no other can join has each model's engine, and room for it.
+
+    Raises:
+        ConfigError: an engine is not installed.
+        ResourceError: a model has no room.
+    """
+    from ray_serve_cai.engines import registry
+    from ray_serve_cai.serving import room
+    from ray_serve_cai.state import NodeState
+
+    if planned.role != "single":
+        return
+    for engine in engines:
+        registry.check_installed(engine.info)
+    offered = planned.resources
+    here = NodeState("", "", alive=True, engines=tuple(common.installed_engines()), cpus=offered.cpus, gpus=offered.gpus)
+    room.check_alone(engines, here)
+
+
 def plan(arguments: argparse.Namespace) -> int:
     """Print the plan; the exit code is the one with which `node` would refuse it."""
-    from ray_serve_cai.node import command, discovery, env_file, machine, secret_files, tls, token
+    from ray_serve_cai.node import command, discovery, env_file, hooks, machine, secret_files, tls, token
 
     env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else secret_files.read(os.environ)
     token.given(env)
     tls.given(env)
+    common.log_level(env)
+    common.log_format(env)
+    here = arguments.env_file is None
+    if here:
+        hooks.found(env)
     planned = discovery.plan(env, machine.inspect())
     line = [] if planned.role == "idle" else command.ray_start(planned, common.installed_engines(), planned.node_ip)
     document = json.loads(discovery.as_json(planned, line))
     refused = None
     if planned.role in ("head", "single"):
-        document["models"], refused = _models(env, planned.drain_s)
+        document["models"], refused = _models(env, planned, here=here)
     if arguments.json:
         print(json.dumps(document, indent=2))
     else:
@@ -86,14 +111,20 @@ def _shown(key: str, value: object) -> str:
     return ("unknown before joining" if key == "node_ip" else "none") if value is None else str(value)
 
 
-def _models(env: Mapping[str, str], drain_s: int) -> tuple[list[str], RayServeCaiError | None]:
-    """What the head would serve, a line for each model and for what its configuration came to mean; or why it could not."""
+def _models(env: Mapping[str, str], planned: NodePlan, *, here: bool) -> tuple[list[str], RayServeCaiError | None]:
+    """What the head would serve, a line for each model and for what its configuration came to mean; or why it could not.
+
+    Args:
+        here: on this machine, and not where somebody else's environment comes from.
+    """
     from ray_serve_cai import config
     from ray_serve_cai.serving import app
 
     try:
         given = config.from_environment(env)
-        engines = common.builder(drain_s)(given)
+        engines = common.builder(planned.drain_s)(given)
+        if here:
+            _check_alone(planned, engines)
     except RayServeCaiError as error:
         return [f"error: {error}"], error
     return [f"{engine.name}: {engine.layout()}" for engine in engines] + app.notes(given, engines), None

@@ -47,7 +47,7 @@ def status(arguments: argparse.Namespace) -> int:
             said = line
             print(line, flush=True)
         if time.monotonic() > deadline:
-            raise UnavailableError(f"not ready after {arguments.timeout:.0f} s; last seen: {line}.")
+            raise UnavailableError(f"not ready after {arguments.timeout:.0f} s; last seen: {line.rstrip('.')}.")
         time.sleep(POLL_S)
     document = node_health.ask("/health")[1]
     if arguments.json:

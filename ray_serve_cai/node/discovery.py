@@ -63,7 +63,10 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
     Raises:
         UsageError: a variable has a value that cannot be used; the message names it and the fix.
     """
-    rule, decision = _decide(env, machine)
+    try:
+        rule, decision = _decide(env, machine)
+    except UsageError as error:  # what was meant may stand there under a name that nobody reads
+        raise UsageError(" ".join((str(error), *doubts.unknown(env)))) from error
     ports, node_ip = _ports(env, decision), _own_ip(env, decision, machine)
     return NodePlan(
         role=decision.role,

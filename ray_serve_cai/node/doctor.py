@@ -334,7 +334,7 @@ def _admission(node: Node, other: Address, ip: str, status: int, key: str) -> It
         yield Finding("admission", "error", fact, "set RSCAI_NODE_IP, or use host networking")
         return
     alive = sum(bool(one["alive"]) for one in roll.nodes)
-    yield Finding("admission", "ok", f"the head takes this node beside {counted(alive, 'node')}")
+    yield Finding("admission", "ok", f"token, versions and address fit; the cluster has {counted(alive, 'node')}")
     if node.plan.role == "worker":
         yield replace(_files(node, roll.files), check="models of the head")
 

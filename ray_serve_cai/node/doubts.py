@@ -26,10 +26,11 @@ KNOWN = frozenset(
 
 def of(env: Environment, role: Role, head: Address | None) -> tuple[str, ...]:
     """A line for each doubt, with the fix; values of variables that nobody knows are not shown."""
-    return (*_unknown(env), *_unreachable(role, head))
+    return (*unknown(env), *_unreachable(role, head))
 
 
-def _unknown(env: Environment) -> list[str]:
+def unknown(env: Environment) -> list[str]:
+    """A line for each variable with our prefix that nobody reads."""
     said = []
     for name in sorted(name for name in env if name.startswith(PREFIX) and name not in KNOWN):
         near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)

@@ -28,6 +28,9 @@ class Ports:
     dashboard: int = 8265
     haproxy_metrics: int = 9101
     haproxy_stats: int = 8404
+    serve_fallback: int = 8500
+    autoscaler_metrics: int = 44217
+    dashboard_metrics: int = 44227
     workers_first: int = 10002
     workers_last: int = 10999
 
@@ -39,6 +42,7 @@ class Ports:
         return {name: port for name, port in self.as_dict().items() if name not in ("workers_first", "workers_last")}
 
     def listening(self, role: str) -> dict[str, int]:
-        """The single ports that must be free before a node of this role starts."""
-        skipped = ("front_door", "gcs", "ray_client", "dashboard") if role == "worker" else ()
+        """The single ports that must be free before a node of this role starts; Ray goes on without those of its metrics."""
+        elsewhere = ("front_door", "gcs", "ray_client", "dashboard") if role == "worker" else ()
+        skipped = (*elsewhere, "autoscaler_metrics", "dashboard_metrics")
         return {name: port for name, port in self.single().items() if name not in skipped}

@@ -22,7 +22,7 @@ from ray_serve_cai.config import Config
 from ray_serve_cai.engines import report, sealed
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.report import StartReport
-from ray_serve_cai.errors import EngineError, ResourceError, UnavailableError
+from ray_serve_cai.errors import EngineError, UnavailableError
 from ray_serve_cai.serving import app, deployed, replica_logs, room, spread
 from ray_serve_cai.serving.mailbox import Mailbox
 from ray_serve_cai.serving.room import Shortfall
@@ -166,8 +166,8 @@ class Watch:
                 spoke = time.monotonic()
                 logger.info("still waiting for nodes: %s", seen)
             time.sleep(POLL_S)
-        for name, missing in room.shortfalls(self.desired.engines, nodes).items() if self._settings.alone else ():
-            raise ResourceError(f"model {name!r}: {missing.said}")
+        if self._settings.alone:
+            room.check_alone(self.desired.engines, nodes[0])
 
     def follow(self, client: ServeSubmissionClient, updates: Updates) -> None:
         """Watch for ever.

@@ -10,7 +10,7 @@ from typing import Any
 from ray_serve_cai import labels
 from ray_serve_cai.engines import data_parallel
 from ray_serve_cai.engines.engine_config import EngineConfig
-from ray_serve_cai.errors import counted
+from ray_serve_cai.errors import ResourceError, counted
 from ray_serve_cai.state import NodeState
 
 _DIGITS = 4
@@ -93,6 +93,18 @@ def shortfalls(engines: Iterable[EngineConfig], nodes: Sequence[NodeState]) -> d
         if placed < engine.replicas:
             found[engine.name] = shortfall(engine, placed, there, before)
     return found
+
+
+def check_alone(engines: Iterable[EngineConfig], node: NodeState) -> None:
+    """See that every model has room on the only node that there will ever be.
+
+    Raises:
+        ResourceError: one has not.
+    """
+    for name, missing in shortfalls(engines, [node]).items():
+        raise ResourceError(
+            f"model {name!r}: {missing.fact}; no other node can join this one: ask for less, or start a head (RSCAI_ROLE=head) and workers."
+        )
 
 
 def shortfall(engine: EngineConfig, placed: int, nodes: Sequence[NodeState], left: Sequence[NodeState]) -> Shortfall:

@@ -42,7 +42,7 @@ def test_healthy_nodes(cluster: Cluster) -> None:
         assert found["role"]["fact"].startswith(f"{service} by rule 'explicit'")
         assert found["shm"]["level"] == found["token"]["level"] == "ok"
         assert (found["ports"]["level"], found["ports"]["fact"]) == ("skipped", "a launcher runs on this node and has them")
-    assert found["admission"]["fact"] == "the head takes this node beside 2 nodes"
+    assert found["admission"]["fact"] == "token, versions and address fit; the cluster has 2 nodes"
     assert found["clock"]["level"] == found["DNS"]["level"] == found["MTU"]["level"] == "ok"
     assert "Gbit/s over TCP" in found["throughput"]["fact"]
     print(f"between two containers: {found['throughput']['fact']}, {found['MTU']['fact']}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ray_serve_cai import __version__, cli
-from ray_serve_cai.commands import watching
+from ray_serve_cai.commands import common, watching
 from ray_serve_cai.engines import registry
 from ray_serve_cai.errors import UnavailableError, UsageError
 from ray_serve_cai.node import health
@@ -127,6 +127,35 @@ def test_a_plan_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan["command"][:3] == ["ray", "start", "--address=[fd00::9]:6379"]
 
 
+@pytest.fixture
+def in_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where vLLM is installed, on a large machine."""
+    monkeypatch.setattr(registry, "check_installed", lambda info: None)
+    monkeypatch.setattr(common, "installed_engines", lambda: ["vllm"])
+    monkeypatch.setenv("RSCAI_NUM_CPUS", "64")
+
+
+def test_a_single_node_without_the_engine_or_without_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = run("plan")
+    assert code == 78
+    assert "error: engine 'vllm' is not installed in this image" in out
+    monkeypatch.setattr(registry, "check_installed", lambda info: None)
+    monkeypatch.setattr(common, "installed_engines", lambda: ["vllm"])
+    monkeypatch.setenv("RSCAI_NUM_CPUS", "0")
+    code, out, _ = run("plan")
+    assert code == 71
+    assert "needs 1 node with 1 CPU; the cluster has 1 with none; no other node can join this one: ask for less, or start a head" in out
+
+
+@pytest.mark.parametrize(("name", "value"), [("RSCAI_HOOKS_DIR", "/nowhere"), ("RSCAI_LOG_FORMAT", "yaml"), ("RSCAI_LOG_LEVEL", "loud")])
+def test_a_plan_refuses_what_a_node_would(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    code, _, err = run("plan")
+    assert code == 64
+    assert f"{name} is {value!r}" in one_line_error(err)
+
+
+@pytest.mark.usefixtures("in_an_image")
 def test_a_plan_for_people(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = run("plan")
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
@@ -137,6 +166,7 @@ def test_a_plan_for_people(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "unknown before joining" in run("plan")[1]
 
 
+@pytest.mark.usefixtures("in_an_image")
 def test_a_plan_shows_what_is_served(run: Run, models: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSCAI_CONFIG", models)
     said = "demo: vllm, 1 to 2 replicas of 1 rank, each on 1 node with 1 CPU"
@@ -146,6 +176,7 @@ def test_a_plan_shows_what_is_served(run: Run, models: str, monkeypatch: pytest.
     assert f"{'models':15} {said}\n" in out
 
 
+@pytest.mark.usefixtures("in_an_image")
 def test_a_plan_shows_what_became_of_the_configuration(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dense = tmp_path / "dense"
     dense.mkdir()
@@ -467,7 +498,7 @@ def test_an_engine_that_cannot_be_loaded_is_listed_with_the_reason(run: Run) -> 
     assert rows["vllm"]["error"] == ""
 
 
-@pytest.mark.usefixtures("broken_plugin")
+@pytest.mark.usefixtures("broken_plugin", "in_an_image")
 def test_an_engine_that_cannot_be_loaded_spoils_no_plan(run: Run) -> None:
     assert run("plan")[0] == 0
 

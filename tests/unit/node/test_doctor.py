@@ -267,7 +267,7 @@ def test_a_worker_looks_at_its_head(make: Make, head: Head) -> None:
     found = of(worker(make, head))
     judged(found["DNS"], "ok", "localhost is ")
     judged(found["clock"], "ok", "within 10 s")
-    judged(found["admission"], "ok", "the head takes this node beside 1 node")
+    judged(found["admission"], "ok", "token, versions and address fit; the cluster has 1 node")
     judged(found["models of the head"], "ok", "none")
     judged(found["MTU"], "ok", " on lo, which has ")
     judged(found["throughput"], "ok", "Gbit/s over TCP, one connection")

@@ -25,5 +25,5 @@ def test_no_single_port_lies_in_a_range() -> None:
     [("head", set()), ("single", set()), ("worker", {"front_door", "gcs", "ray_client", "dashboard"})],
 )
 def test_what_each_role_listens_on(role: str, absent: set[str]) -> None:
-    every = set(Ports().as_dict()) - {"workers_first", "workers_last"}
+    every = set(Ports().as_dict()) - {"workers_first", "workers_last", "autoscaler_metrics", "dashboard_metrics"}
     assert set(Ports().listening(role)) == every - absent
