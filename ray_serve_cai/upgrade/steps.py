@@ -185,7 +185,7 @@ class _Steps:
     def _stop(self, old: str) -> None:
         """The head closes its door to new requests and lets those end that run; then all ends at once, for nothing is served any more.
 
-        Ray's own way out takes about ten seconds on a busy machine, and leaves nothing that a kill does not.
+        The rest of a head's way out takes ten seconds and leaves nothing that a kill does not (measured: docs/upgrade.md).
         """
         self._say(f"stopping {self._plan.head}: no new requests, those that run may take {self._plan.drain_s} s")
         head, running = self._cluster.head.id, self._running()
