@@ -122,7 +122,8 @@ class EngineConfig(BaseModel):
     def layout(self) -> str:
         """For people: what of the cluster the model takes."""
         share = " and ".join(counted(number, name) for name, number in reversed(self.share.items()))
-        return f"{self.engine}, {self.copies()} of {counted(self.ranks, 'rank')}, each on {counted(self.nodes, 'node')} with {share}"
+        where = f"{counted(self.nodes, 'node')} with {share}{' each' if self.nodes > 1 else ''}"
+        return f"{self.engine}, {self.copies()} of {counted(self.ranks, 'rank')} on {where}"
 
     @property
     def limits(self) -> Limits:

@@ -286,27 +286,36 @@ def _reach(node: Node, other: Address) -> Iterator[Finding]:
     yield Finding("DNS", "ok", f"{other.host} is {ip}")
     status = node.plan.ports.status
     try:
-        yield _clock(ip, status)
+        found = _clock(ip, status)
     except (OSError, http.client.HTTPException) as error:
         fix = f"check that the head runs, and that TCP port {status} is open between the nodes"
         yield Finding("peer", "error", f"nothing answers on {Address(ip, status)}: {error}", fix)
+        return
+    yield found
+    if found.level == "error":
         return
     key = _key(node)
     if not key:
         yield Finding("admission", "skipped", "there is no token to ask with")
         return
-    yield from _admission(node, other, ip, status, key)
-    yield from _way(ip, status, key)
+    said = list(_admission(node, other, ip, status, key))
+    yield from said
+    if not any(one.check == "admission" and one.level == "error" for one in said):
+        yield from _way(ip, status, key)
 
 
 def _clock(ip: str, port: int) -> Finding:
+    """How far the clocks are apart; or that no launcher answers there."""
     connection = http.client.HTTPConnection(ip, port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/health")
         answer = connection.getresponse()
-        answer.read()
+        body = answer.read()
     finally:
         connection.close()
+    if answer.status != 200 or b'"phase"' not in body:
+        fact = f"another program answers on {Address(ip, port)}, and no launcher"
+        return Finding("peer", "error", fact, "check the address of the head, and RSCAI_STATUS_PORT, which is equal on all nodes")
     said = email.utils.parsedate_to_datetime(answer.headers.get("Date") or "Thu, 01 Jan 1970 00:00:00 GMT")
     skew = time.time() - said.timestamp()
     if abs(skew) <= SKEW_S:

@@ -16,8 +16,8 @@ from tests.containers import IMAGE, Api, free_port, run
 from tests.machines import TOKEN, Machine, answers, docker_network, joined, limits
 
 pytestmark = pytest.mark.issue(6)
-OVERLAYS = ("gpu", "rdma", "tls", "airgapped")
-DIRECT = {"RSCAI_TOKEN": TOKEN, "HEAD_ADDRESS": "10.0.0.1", "TLS_DIR": "/tmp"}
+OVERLAYS = ("gpu", "rdma", "tls", "airgapped", "cache")
+DIRECT = {"RSCAI_TOKEN": TOKEN, "HEAD_ADDRESS": "10.0.0.1", "TLS_DIR": "/tmp", "HF_CACHE": "/tmp"}
 
 
 def config(*files: str, without: str = "") -> tuple[int, str]:
@@ -47,6 +47,7 @@ def test_other_files_fit_together(files: tuple[str, ...]) -> None:
         (("head",), "RSCAI_TOKEN", "make one with `openssl rand -hex 24` and give all nodes the same"),
         (("worker",), "RSCAI_TOKEN", "make one with `openssl rand -hex 24` and give all nodes the same"),
         (("worker",), "HEAD_ADDRESS", "name the machine of head.yaml, for example HEAD_ADDRESS=10.0.0.1"),
+        (("worker", "cache"), "HF_CACHE", "name a directory that all machines mount, writable for uid 1000 or group 0"),
         (("head", "tls"), "TLS_DIR", "name the directory with this node's tls.crt and tls.key, and with ca.crt"),
     ],
 )

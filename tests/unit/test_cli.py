@@ -169,7 +169,7 @@ def test_a_plan_for_people(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("in_an_image")
 def test_a_plan_shows_what_is_served(run: Run, models: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RSCAI_CONFIG", models)
-    said = "demo: vllm, 1 to 2 replicas of 1 rank, each on 1 node with 1 CPU"
+    said = "demo: vllm, 1 to 2 replicas of 1 rank on 1 node with 1 CPU"
     assert json.loads(run("plan", "--json")[1])["models"] == [said]
     code, out, err = run("plan")
     assert (code, err) == (0, "")
@@ -185,7 +185,7 @@ def test_a_plan_shows_what_became_of_the_configuration(run: Run, tmp_path: Path,
     file.write_text(f"models:\n  - {{name: small, source: {dense}, engine_args: {{data_parallel_size: 3}}}}\n")
     monkeypatch.setenv("RSCAI_CONFIG", str(file))
     assert json.loads(run("plan", "--json")[1])["models"] == [
-        "small: vllm, 3 replicas of 1 rank, each on 1 node with 1 CPU",
+        "small: vllm, 3 replicas of 1 rank on 1 node with 1 CPU",
         "small: data_parallel_size of a dense model means copies that share nothing; it becomes 3 replicas",
     ]
 

@@ -121,7 +121,7 @@ def engines_of(source: str, **more: Any) -> tuple[config.Config, list[EngineConf
 def test_what_became_of_it_is_said(tmp_path: Path) -> None:
     given, engines = engines_of(model(tmp_path, DENSE), engine_args={"data-parallel-size": 2})
     assert app.notes(given, engines) == ["m: data_parallel_size of a dense model means copies that share nothing; it becomes 2 replicas"]
-    assert engines[0].layout() == "vllm, 2 replicas of 1 rank, each on 1 node with 1 GPU and 1 CPU"
+    assert engines[0].layout() == "vllm, 2 replicas of 1 rank on 1 node with 1 GPU and 1 CPU"
     assert app.notes(*engines_of(model(tmp_path, DENSE))) == []
     assert app.notes(*engines_of(model(tmp_path, DENSE), autoscaling={"min": 2, "max": 3})) == []
 
