@@ -1,4 +1,7 @@
-"""The steps of an upgrade, and the way back."""
+"""The steps of an upgrade, and the way back.
+
+Longer than most modules: the way there and the way back share what they stop, start and wait for, and are read as one story.
+"""
 
 from __future__ import annotations
 
