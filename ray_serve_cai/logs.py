@@ -83,6 +83,13 @@ def last_words(message: str) -> str:
     return _speaker.line("ERROR", line) if _speaker.style == JSON else line
 
 
+def error_in(line: str) -> str | None:
+    """The message of a command's last words, in whichever style; None where the line is another one."""
+    record = _record(line)
+    said = record["message"] if record else line
+    return said.removeprefix(ERROR) if said.startswith(ERROR) else None
+
+
 def relay(component: str, line: str) -> None:
     """Pass a child's line on as one of this node's: a record of our own as it is, any other under the name of who wrote it."""
     print(relayed(_speaker, component, line), file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray_serve_cai import logs
 from ray_serve_cai.errors import EngineError, RayServeCaiError, ResourceError, UnavailableError, by_exit_code, counted
 from ray_serve_cai.node import health, supervisor
 from ray_serve_cai.node.address import Address
@@ -34,7 +35,6 @@ LATE_S = 10
 DOOR = re.compile(rf"-f {supervisor.RUN_DIR}\S*/haproxy\.cfg")
 """The front door among a head's processes."""
 OK = 200
-ERROR = "ray-serve-cai: error: "
 KEPT = "ray-serve-cai:before-upgrade"
 """A name for the old image where its own has moved to the new one."""
 
@@ -283,8 +283,8 @@ def _reason(error: BaseException) -> RayServeCaiError:
 def _ended(head: Container) -> RayServeCaiError:
     """What a head that ended says in its log, as the error that its exit code means."""
     done = docker.attempt("logs", "--tail", "200", head.id)
-    errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(ERROR)]
-    said = errors[-1].removeprefix(ERROR) if errors else f"its head left with exit code {head.exit_code}"
+    errors = [said for line in (done.stdout + done.stderr).splitlines() if (said := logs.error_in(line)) is not None]
+    said = errors[-1] if errors else f"its head left with exit code {head.exit_code}"
     return by_exit_code(head.exit_code)(said)
 
 

@@ -99,6 +99,14 @@ def test_a_childs_last_words() -> None:
     assert (record["level"], record["component"], record["message"]) == ("ERROR", "serve", line)
 
 
+@pytest.mark.parametrize("style", [TEXT, JSON])
+def test_last_words_are_found_in_a_log(style: str) -> None:
+    logs.set_up("info", "launcher", style)
+    assert logs.error_in(logs.last_words("no; do")) == "no; do"
+    assert logs.error_in(Speaker("serve", style=style).line("ERROR", "no; do")) is None
+    assert logs.error_in("plain") is None
+
+
 def test_text_is_the_default() -> None:
     assert Speaker("x").style == TEXT
 
