@@ -68,7 +68,7 @@ def job(request: pytest.FixtureRequest) -> Iterator[Api]:
 
 def test_two_containers_of_a_job_serve(job: Api, questions: dict[str, str]) -> None:
     job.wait_ready()
-    assert job.health()["nodes"] == {"alive": 2, "expected": 2}
+    assert job.health()["nodes"] == {"alive": 2, "expected": 2, "refused": {}}
     question = next(iter(questions))
     assert job.ask(question) == questions[question]
     until("still ready", job.is_ready, 10)
