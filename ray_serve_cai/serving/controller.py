@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +23,12 @@ from ray_serve_cai.engines import report, sealed
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.engines.report import StartReport
 from ray_serve_cai.errors import EngineError, UnavailableError
-from ray_serve_cai.serving import app, deployed, replica_logs, room, spread
+from ray_serve_cai.serving import app, deployed, ray_nodes, replica_logs, room
 from ray_serve_cai.serving.mailbox import Mailbox
 from ray_serve_cai.serving.room import Shortfall
-from ray_serve_cai.serving.spread import Groups
 from ray_serve_cai.serving.standing import is_building, model_state, phase_of, replicas_by_node, running_replicas
 from ray_serve_cai.serving.updates import Desired, Updates
-from ray_serve_cai.state import ClusterState, ModelState, NodeState
+from ray_serve_cai.state import ClusterState, ModelState
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
@@ -108,8 +107,8 @@ def run(given: Config, build: Callable[[Config], list[EngineConfig]], settings: 
         apply=apply,
         keep=keep,
         answers=watch.answers,
-        nodes=_nodes_and_what_is_free,
-        groups=lambda: _groups(watch.desired),
+        nodes=ray_nodes.with_what_is_free,
+        groups=lambda: ray_nodes.groups(watch.desired.engines),
     )
     watch.follow(client, updates)
 
@@ -155,7 +154,7 @@ class Watch:
         """
         spoke = time.monotonic()
         while True:
-            nodes = _nodes(Counter(), {})
+            nodes = ray_nodes.nodes(Counter(), {})
             alive, wanted = sum(node.alive for node in nodes), self._settings.min_nodes
             gpus, enough = int(sum(node.gpus for node in nodes if node.alive)), self._settings.min_gpus
             seen = f"nodes joined {alive}/{wanted}" + (f", GPUs {gpus}/{enough}" if enough else "")
@@ -207,7 +206,7 @@ class Watch:
 
     def look(self, applications: Mapping[str, Any]) -> None:
         """One look at Serve's applications, as its REST API gives them."""
-        nodes = _nodes(replicas_by_node(applications), _groups(self.desired))
+        nodes = ray_nodes.nodes(replicas_by_node(applications), ray_nodes.groups(self.desired.engines))
         missing = room.shortfalls(self.desired.engines, nodes)
         models = tuple(
             self._look_at(app.route_prefix(self.desired.config, model), engine, applications.get(name, {}), missing.get(engine.name))
@@ -245,28 +244,3 @@ def answers(port: int, prefix: str) -> bool:
         return httpx.get(f"http://127.0.0.1:{port}{prefix.rstrip('/')}/health", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _nodes(replicas: Counter[str], groups: Groups) -> tuple[NodeState, ...]:
-    import ray
-    from ray._private.state import state as ray_state  # ray.nodes() does not say which of them are being drained
-
-    shards, draining = spread.shards_by_node(groups), ray_state.get_draining_nodes()
-    return tuple(
-        room.node_state(node, replicas[node["NodeID"]], shards[node["NodeID"]], draining=node["NodeID"] in draining) for node in ray.nodes()
-    )
-
-
-def _groups(desired: Desired) -> Groups:
-    """Ray's placement groups, where there may be a replica that spans nodes."""
-    import ray
-
-    return ray.util.placement_group_table() if any(engine.nodes > 1 for engine in desired.engines) else {}
-
-
-def _nodes_and_what_is_free() -> tuple[Sequence[NodeState], Sequence[NodeState]]:
-    from ray._private.state import available_resources_per_node  # where ray.nodes() has only totals
-
-    nodes, free = _nodes(Counter(), {}), available_resources_per_node()
-    left = {node.id: free.get(node.id, {}) for node in nodes}
-    return nodes, [replace(node, cpus=left[node.id].get("CPU", 0), gpus=left[node.id].get("GPU", 0)) for node in nodes]

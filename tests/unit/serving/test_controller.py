@@ -68,7 +68,7 @@ class Cluster:
         self.last_error = ""
         self.file = file
         monkeypatch.setattr(controller, "answers", lambda port, prefix: prefix in self.answering)
-        monkeypatch.setattr(controller, "_nodes", lambda replicas, groups: self.nodes)
+        monkeypatch.setattr(controller.ray_nodes, "nodes", lambda replicas, groups: self.nodes)
         monkeypatch.setattr(controller.report, "read", lambda name: self.reports.get(name, StartReport()))
         monkeypatch.setattr(controller.report, "write", self.reports.__setitem__)
         monkeypatch.setattr(controller.replica_logs, "last_error", lambda name: self.last_error)
@@ -281,7 +281,7 @@ def test_rays_nodes_and_what_is_free_on_them(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ray, "nodes", lambda: listed)
     monkeypatch.setattr(ray_state, "available_resources_per_node", lambda: {"here": {"CPU": 3.0, "GPU": 1.0}, "full": {"memory": 1.0}})
     monkeypatch.setattr(ray_state.state, "get_draining_nodes", lambda: {"full": 7})
-    nodes, free = controller._nodes_and_what_is_free()
+    nodes, free = controller.ray_nodes.with_what_is_free()
     assert [one.id for one in nodes if one.draining] == ["full"]
     assert [(one.id, one.cpus, one.gpus) for one in nodes] == [("here", 8, 2), ("full", 8, 2), ("gone", 8, 2)]
     assert [(one.id, one.alive, one.cpus, one.gpus) for one in free] == [("here", True, 3, 1), ("full", True, 0, 0), ("gone", False, 0, 0)]

@@ -1,0 +1,39 @@
+"""The cluster's nodes and placement groups, as Ray tells them now; needs a Ray connection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.serving import room, spread
+from ray_serve_cai.serving.spread import Groups
+from ray_serve_cai.state import NodeState
+
+
+def nodes(replicas: Counter[str], groups: Groups) -> tuple[NodeState, ...]:
+    """All nodes, with all that they offer; ``replicas`` counts those with their first rank on a node, by its id."""
+    import ray
+    from ray._private.state import state as ray_state  # ray.nodes() does not say which of them are being drained
+
+    shards, draining = spread.shards_by_node(groups), ray_state.get_draining_nodes()
+    return tuple(
+        room.node_state(node, replicas[node["NodeID"]], shards[node["NodeID"]], draining=node["NodeID"] in draining) for node in ray.nodes()
+    )
+
+
+def groups(engines: Iterable[EngineConfig]) -> Groups:
+    """Ray's placement groups, where there may be a replica that spans nodes."""
+    import ray
+
+    return ray.util.placement_group_table() if any(engine.nodes > 1 for engine in engines) else {}
+
+
+def with_what_is_free() -> tuple[Sequence[NodeState], Sequence[NodeState]]:
+    """All nodes with all that they offer, and the same with what nobody has taken."""
+    from ray._private.state import available_resources_per_node  # where ray.nodes() has only totals
+
+    offered, free = nodes(Counter(), {}), available_resources_per_node()
+    left = {node.id: free.get(node.id, {}) for node in offered}
+    return offered, [replace(node, cpus=left[node.id].get("CPU", 0), gpus=left[node.id].get("GPU", 0)) for node in offered]
