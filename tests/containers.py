@@ -11,11 +11,14 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
+
+if TYPE_CHECKING:
+    from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "ray-serve-cai:vllm-cpu"
@@ -81,22 +84,14 @@ class Api:
         until(f"{self.url} ready", self.is_ready, timeout)
 
 
-class Load:
-    """Clients that ask one request after the other, in threads, half of them as streams; keeps what failed, and when each was answered.
+class Clients:
+    """So many at a time, each in a thread, from ``with`` to its end; what one of them does stands in ``_run``."""
 
-    ``questions`` are asked in turn, and an answer that is another one has failed, too.
-    """
-
-    def __init__(self, api: Api, clients: int = 1, questions: Mapping[str, str] | None = None) -> None:
-        self._api = api
-        self._questions = list((questions or {}).items())
+    def __init__(self, clients: int) -> None:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
-        self.done = 0
-        self.failures: list[str] = []
-        self.answered: list[float] = []
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -105,6 +100,24 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def _run(self, number: int) -> None:
+        raise NotImplementedError
+
+
+class Load(Clients):
+    """Clients that ask one request after the other, in threads, half of them as streams; keeps what failed, and when each was answered.
+
+    ``questions`` are asked in turn, and an answer that is another one has failed, too.
+    """
+
+    def __init__(self, api: Api, clients: int = 1, questions: Mapping[str, str] | None = None) -> None:
+        self._api = api
+        super().__init__(clients)
+        self._questions = list((questions or {}).items())
+        self.done = 0
+        self.failures: list[str] = []
+        self.answered: list[float] = []
 
     def _run(self, number: int) -> None:
         with httpx.Client(base_url=self._api.url, timeout=120) as client:
@@ -137,31 +150,20 @@ class Load:
         return "" if not expected or text == expected else f"{question!r} -> {text!r}"
 
 
-class Streams:
+class Streams(Clients):
     """Clients that stream long answers, one after the other, in threads.
 
     ``whole`` are the times at which one ended as it should; ``cut`` are all others, and ``broken`` those among them that had begun.
     """
 
     def __init__(self, api: Api, clients: int) -> None:
+        super().__init__(clients)
         self._url = api.url
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
         self.whole: list[float] = []
         self.cut: list[str] = []
         self.broken: list[str] = []
 
-    def __enter__(self) -> Streams:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         body = {"model": "demo", "prompt": "a", "max_tokens": 200, "ignore_eos": True, "stream": True}
         while not self._stop.is_set():
             lines: list[str] = []
@@ -178,7 +180,7 @@ class Streams:
             self.cut.append(said)
             if began:
                 self.broken.append(said)
-            time.sleep(0.2)
+            self._stop.wait(0.2)
 
 
 class Node:
