@@ -77,12 +77,8 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
         TokenError: it has another token.
     """
     url = f"http://{Address(head.host, status_port)}/cluster"
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, headers={"Authorization": f"Bearer {token}"}) as answer,
-        ):
+        async with _session(token) as session, session.get(url) as answer:
             if answer.status == REFUSED:
                 raise TokenError(
                     f"the head at {head} refused this node's token; give all nodes the same RSCAI_TOKEN or RSCAI_TOKEN_FILE, "
@@ -110,13 +106,14 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
 async def tell_refused(head: Address, status_port: int, token: str, reason: str) -> None:
     """Let the head know why this node does not join, for whoever waits there; without an answer, or with none that fits, nothing."""
     url = f"http://{Address(head.host, status_port)}/refused"
-    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(url, headers={"Authorization": f"Bearer {token}"}, json={"reason": reason}),
-        ):
+        async with _session(token) as session, session.post(url, json={"reason": reason}):
             pass
+
+
+def _session(token: str) -> aiohttp.ClientSession:
+    timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+    return aiohttp.ClientSession(timeout=timeout, headers={"Authorization": f"Bearer {token}"})
 
 
 async def wait_for_head(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ray_serve_cai import logs
 from ray_serve_cai.errors import ConfigError, UnavailableError, by_exit_code
 from ray_serve_cai.node import discovery, health, manifest
 from ray_serve_cai.upgrade import docker, plan
@@ -86,7 +87,8 @@ def check_configuration(compose: Compose, image: str, service: str) -> None:
     try:
         said = next(line for line in json.loads(done.stdout)["models"] if line.startswith("error: ")).removeprefix("error: ")
     except (ValueError, KeyError, StopIteration):
-        said = docker.last_line(done.stderr).removeprefix("ray-serve-cai: error: ") or f"`plan` left with exit code {done.returncode}"
+        last = docker.last_line(done.stderr)
+        said = logs.error_in(last) or last or f"`plan` left with exit code {done.returncode}"
     raise by_exit_code(done.returncode)(f"{image} refuses the configuration of {service!r}: {said}")
 
 
