@@ -32,10 +32,10 @@ image: ## Build the images, or some (TARGETS="sglang-cpu")
 	@compose/docker-engine.sh && images/base.sh && images/build.sh $(TARGETS)
 
 locks: venv ## Resolve the images' dependency locks anew
-	@PATH="$$PWD/$(VENV)/bin:$$PATH" $(PYTHON) images/generate.py --locks
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" $(PYTHON) -m images.generate --locks
 
 generate: venv ## Write the files that follow from others (bake file, documentation tables)
-	@$(PYTHON) images/generate.py && $(VENV)/bin/python docs/generate.py
+	@$(PYTHON) -m images.generate && $(VENV)/bin/python docs/generate.py
 
 venv: $(VENV)/.done ## Make the Python environment for tests and checks
 

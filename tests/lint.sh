@@ -8,7 +8,7 @@ bin=${1:-build/venv}/bin
 "$bin/mypy"
 shopt -s nullglob
 "$bin/shellcheck" --external-sources .ci/run compose/*.sh images/*.sh tests/*.sh tests/gpu/*.sh docs/examples/slurm/*.sbatch
-"$bin/hadolint" images/*.Dockerfile
-"$bin/python" images/generate.py --check
+"$bin/hadolint" images/Dockerfile
+"$bin/python" -m images.generate --check
 "$bin/python" docs/generate.py --check
 echo "lint: clean" >&2

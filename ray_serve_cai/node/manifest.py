@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,7 +17,11 @@ PROTOCOL = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """The image's contents. ``device`` is cpu or cuda; path and keys are fixed."""
+    """The image's contents; path and keys are fixed.
+
+    ``device`` is cpu or cuda, ``cuda`` the toolkit's major and minor or None, ``variant`` engine or cai, ``package`` the version of
+    ray-serve-cai, ``image`` a name in images/versions.json. Images of the first releases lack what has a default here.
+    """
 
     schema: int
     build_id: str
@@ -27,6 +31,11 @@ class Manifest:
     engine: str
     engine_version: str
     device: str
+    torch: str = "none"
+    cuda: str | None = None
+    variant: str = "engine"
+    package: str = "none"
+    image: str = "none"
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -54,7 +63,8 @@ def of_another(text: str, where: str) -> Manifest:
     """
     try:
         told = json.loads(text)
-        return Manifest(**{field.name: told[field.name] for field in fields(Manifest)})
+        wanted = (field.name for field in fields(Manifest) if field.default is MISSING or field.name in told)
+        return Manifest(**{name: told[name] for name in wanted})
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{where} has no manifest of ray-serve-cai ({error}); use an image of this project.") from error
 
@@ -69,6 +79,8 @@ def _environment() -> Manifest:
         engine="vllm",
         engine_version=_installed("vllm"),
         device="cpu",
+        torch=_installed("torch"),
+        package=_installed("ray-serve-cai"),
     )
 
 

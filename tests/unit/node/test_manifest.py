@@ -13,7 +13,8 @@ from ray_serve_cai.node.manifest import Manifest
 
 
 def test_keys_and_path_are_fixed(manifest: Manifest) -> None:
-    assert list(manifest.as_dict()) == ["schema", "build_id", "protocol", "ray", "python", "engine", "engine_version", "device"]
+    first = ["schema", "build_id", "protocol", "ray", "python", "engine", "engine_version", "device"]
+    assert list(manifest.as_dict()) == [*first, "torch", "cuda", "variant", "package", "image"]
     assert str(module.PATH) == "/opt/ray-serve-cai/manifest.json"
     assert str(sources.SHIPPED) == "/opt/ray-serve-cai/models"
 
@@ -50,5 +51,7 @@ def test_what_is_no_manifest(tmp_path: Path, content: str) -> None:
 
 def test_the_manifest_of_another_release(manifest: Manifest) -> None:
     assert module.of_another(json.dumps(asdict(manifest) | {"schema": 2, "made": "later"}), "cai:b").ray == manifest.ray
+    first = {name: value for name, value in asdict(manifest).items() if name not in ("torch", "cuda", "variant", "package", "image")}
+    assert module.of_another(json.dumps(first), "cai:a").variant == "engine"
     with pytest.raises(ConfigError, match=r"cai:b has no manifest of ray-serve-cai \('ray'\); use an image of this project"):
         module.of_another(json.dumps({name: value for name, value in asdict(manifest).items() if name != "ray"}), "cai:b")

@@ -1,0 +1,84 @@
+"""The images that are tested: --images takes images and groups of images/docker-bake.hcl, and one that is not here is an error."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from images.build import expand
+from images.generate import names
+from tests.containers import ROOT, run
+
+PREFIX = os.environ.get("TAG_PREFIX", "ray-serve-cai:")
+VERSIONS: dict[str, Any] = json.loads((ROOT / "images/versions.json").read_text())
+KINDS = {"image": "", "cpu_image": "-cpu", "cuda_image": "-cuda", "cai_image": "-cai"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that asks for a kind of image each one that was asked for."""
+    wanted = expand(metafunc.config.getoption("--images"), names(VERSIONS))
+    for fixture, part in KINDS.items():
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, [PREFIX + name for name in wanted if part in name], scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of a kind of image that was not asked for are left out rather than skipped."""
+    here = Path(__file__).parent
+    left_out = [item for item in items if here in item.path.parents and "NOTSET" in item.name]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+class Inside:
+    """A container of an image that sleeps, and commands in it."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self.id = run("docker", "run", "--detach", "--label", "rscai-test", "--entrypoint", "sleep", image, "infinity").stdout.strip()
+
+    def __call__(self, *command: str, user: str = "", check: bool = True, timeout: float = 180) -> str:
+        options = ("--user", user) if user else ()
+        done = run("docker", "exec", *options, self.id, *command, check=check, timeout=timeout)
+        return done.stdout if check else done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def containers() -> Iterator[dict[str, Inside]]:
+    """One container for each image that a test has asked for."""
+    running: dict[str, Inside] = {}
+    yield running
+    for container in running.values():
+        run("docker", "rm", "--force", container.id)
+
+
+@pytest.fixture
+def inside(request: pytest.FixtureRequest, containers: dict[str, Inside]) -> Inside:
+    """The container of the image under test."""
+    image = _under_test(request)
+    if image not in containers:
+        containers[image] = Inside(image)
+    return containers[image]
+
+
+@pytest.fixture
+def inspected(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """`docker image inspect` of the image under test."""
+    return inspect(_under_test(request))
+
+
+def inspect(image: str) -> dict[str, Any]:
+    """`docker image inspect`; an image that is not here is an error with the command that builds it."""
+    done = run("docker", "image", "inspect", image, check=False)
+    assert done.returncode == 0, f"{image} is not here; build it: images/build.sh {image.removeprefix(PREFIX)}"
+    return dict(json.loads(done.stdout)[0])
+
+
+def _under_test(request: pytest.FixtureRequest) -> str:
+    (image,) = (request.getfixturevalue(name) for name in KINDS if name in request.fixturenames)
+    return str(image)
