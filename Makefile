@@ -7,7 +7,7 @@ VENV := build/venv
 PYTHON ?= python3
 export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
-.PHONY: help up down upgrade status logs image locks generate test test-full bench lint format venv
+.PHONY: help up down upgrade status logs image locks generate test test-full test-cuda sizes bench lint venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -28,7 +28,7 @@ status: ## Show phase, models and nodes
 logs: ## Follow the logs of all nodes
 	@$(COMPOSE) logs --follow --tail 200
 
-image: ## Build the images, or some (TARGETS="sglang-cpu")
+image: ## Build the CPU images, or others (TARGETS="vllm-cuda", "cai", "all")
 	@compose/docker-engine.sh && images/base.sh && images/build.sh $(TARGETS)
 
 locks: venv ## Resolve the images' dependency locks anew
@@ -47,12 +47,22 @@ lint: venv ## Check style, types, shell scripts and Dockerfiles
 	@tests/lint.sh $(VENV)
 
 test: venv ## Unit tests and one smoke of each thing, on real containers
-	@compose/docker-engine.sh && images/base.sh && images/build.sh
-	@$(VENV)/bin/python -m pytest tests -m "not full" --cov=ray_serve_cai $(PYTEST)
+	@compose/docker-engine.sh && images/base.sh && images/build.sh cpu vllm-cpu-cai
+	@$(VENV)/bin/python -m pytest tests -m "not full" --images cpu --images vllm-cpu-cai --cov=ray_serve_cai $(PYTEST)
 
 test-full: venv ## Every acceptance test; resumes; writes build/acceptance.json (ISSUE=2 for one issue)
-	@compose/docker-engine.sh && images/base.sh && images/build.sh
-	@$(VENV)/bin/python -m pytest tests --acceptance build/acceptance.json $(if $(ISSUE),--issue $(ISSUE)) $(PYTEST)
+	@compose/docker-engine.sh && images/base.sh && images/build.sh cpu cpu-cai
+	@$(VENV)/bin/python -m pytest tests --images cpu --images cpu-cai --acceptance build/acceptance.json $(if $(ISSUE),--issue $(ISSUE)) $(PYTEST)
+
+test-cuda: venv ## Build the CUDA images and test what can be tested without a GPU (40 GB of disk; prunes Docker's build cache)
+	@compose/docker-engine.sh && images/base.sh
+	@for image in vllm-cuda sglang-cuda; do \
+	  images/build.sh $$image $$image-cai && docker builder prune --force --filter type=regular >build/prune.log && \
+	  $(VENV)/bin/python -m pytest tests/images --images $$image --images $$image-cai $(PYTEST) || exit; \
+	done
+
+sizes: venv ## Measure the images that are here, by layer and package; writes docs/images-sizes.*
+	@$(VENV)/bin/python -m images.sizes
 
 bench: venv ## Measure beside the bare engine and ray.serve.llm; writes docs/benchmarks.* (BENCH="--rounds 5")
 	@compose/docker-engine.sh && images/base.sh && images/build.sh

@@ -28,6 +28,7 @@ from packageurl import PackageURL
 
 NAMESPACE = uuid.UUID("6f0c1f5e-53f5-5b1b-9f26-6d8f7a5b8e0d")
 UNKNOWN = "not stated"
+COMMON = re.compile(r"/usr/share/common-licenses/([A-Za-z][A-Za-z0-9.+-]*)")
 CLASSIFIER = re.compile(r"^License :: (?:OSI Approved :: )?(.+)$")
 
 
@@ -78,12 +79,12 @@ def debian_parts(root: Path) -> list[Part]:
 
 
 def debian_licence(copyright_file: str) -> str:
-    """The licences that a machine-readable copyright file names; the file itself stays in the image.
+    """The licences that a copyright file names, in the machine-readable format or by the files that all Debian systems have.
 
-    https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+    The file itself stays in the image. https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
     """
-    named = {line.partition(":")[2].strip() for line in copyright_file.splitlines() if line.startswith("License:")}
-    return " AND ".join(sorted(name for name in named if name)) or UNKNOWN
+    named = {line.partition(":")[2].strip() for line in copyright_file.splitlines() if line.startswith("License:")} - {""}
+    return " AND ".join(sorted(named or {name.rstrip(".") for name in COMMON.findall(copyright_file)})) or UNKNOWN
 
 
 def bill(parts: Sequence[Part], name: str, version: str, epoch: str | None = None) -> str:

@@ -57,9 +57,10 @@ def _check_alone(planned: NodePlan, engines: Sequence[EngineConfig]) -> None:
 
     Raises:
         ConfigError: an engine is not installed.
-        ResourceError: a model has no room.
+        ResourceError: a model has no room, or the image's GPUs are not there.
     """
     from ray_serve_cai.engines import registry
+    from ray_serve_cai.node import manifest, preflight
     from ray_serve_cai.serving import room
     from ray_serve_cai.state import NodeState
 
@@ -67,6 +68,8 @@ def _check_alone(planned: NodePlan, engines: Sequence[EngineConfig]) -> None:
         return
     for engine in engines:
         registry.check_installed(engine.info)
+    if engines:
+        preflight.check_device(planned, manifest.read().device)
     offered = planned.resources
     here = NodeState("", "", alive=True, engines=tuple(common.installed_engines()), cpus=offered.cpus, gpus=offered.gpus)
     room.check_alone(engines, here)

@@ -198,9 +198,7 @@ def gpus(node: Node) -> Finding:
             return Finding("GPUs", "warning", f"{count} here, but this image computes on CPUs", "use the image of the same engine for CUDA")
         return Finding("GPUs", "skipped", "this image computes on CPUs")
     if not count:
-        return Finding(
-            "GPUs", "error", "none in this container", "start it with --gpus all (Docker), or ask for nvidia.com/gpu (Kubernetes)"
-        )
+        return Finding("GPUs", "error", "none in this container", preflight.GPUS)
     wanted, driver = _cuda(), _driver(node.root)
     least = DRIVERS.get(wanted or 0)
     said = f"{count}, driver {driver or 'unknown'}, CUDA {wanted or 'unknown'} in the image"

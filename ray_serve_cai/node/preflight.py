@@ -12,18 +12,33 @@ from ray_serve_cai.node.discovery import NodePlan
 
 logger = logging.getLogger(__name__)
 
+_NODES = {"single": "container", "worker": "worker"}
 _SETTINGS = {"front_door": "RSCAI_PORT", "serve_http": "RSCAI_SERVE_PORT", "status": "RSCAI_STATUS_PORT", "gcs": "RSCAI_HEAD_ADDRESS"}
 
 
-def check(plan: NodePlan) -> None:
-    """Raise what would stop this node from serving; log what would only hurt.
+GPUS = "start the container with --gpus all (Docker), ask for nvidia.com/gpu (Kubernetes)"
+
+
+def check(plan: NodePlan, device: str) -> None:
+    """Raise what would stop this node from serving; log what would only hurt. ``device`` is what the image computes on.
 
     Raises:
-        ResourceError: a port is taken, or may not be opened.
+        ResourceError: a port is taken, or may not be opened; a node that is to serve has no GPU for an image that needs one.
     """
     check_ports(plan)
+    check_device(plan, device)
     if plan.resources.plasma_directory:
         logger.warning("/dev/shm is small, so Ray's object store goes to /tmp; start the container with --shm-size 1g.")
+
+
+def check_device(plan: NodePlan, device: str) -> None:
+    """See that a node which is to serve has what its image computes on; a head may lead workers that have it.
+
+    Raises:
+        ResourceError: there is no GPU for an image that needs one.
+    """
+    if device == "cuda" and plan.role != "head" and not plan.resources.gpus:
+        raise ResourceError(f"this image computes on GPUs and this {_NODES[plan.role]} has none; {GPUS}, or use the image for CPUs.")
 
 
 def check_ports(plan: NodePlan) -> None:

@@ -108,7 +108,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         logger.info("role %s by rule %r, listening on %s", self._plan.role, self._plan.rule, self._plan.host)
-        preflight.check(self._plan)
+        preflight.check(self._plan, self._manifest.device)
         tls.check(self._env, self._plan.node_ip)
         host = everywhere(self._plan.node_ip) if self._plan.role == "head" else "127.0.0.1"
         server = await status.listen(self._status, host, self._plan.ports.status)

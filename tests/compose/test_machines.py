@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import threading
@@ -34,6 +35,19 @@ def test_the_files_fit_together(file: str) -> None:
     for count in range(len(OVERLAYS) + 1):
         for overlays in itertools.combinations(OVERLAYS, count):
             assert config(file, *overlays) == (0, "")
+
+
+@pytest.mark.issue(7)
+@pytest.mark.parametrize("file", ["head", "worker"])
+@pytest.mark.parametrize(("engine", "image"), [("", "ray-serve-cai:vllm-cuda"), ("sglang", "ray-serve-cai:sglang-cuda")])
+def test_gpus_shared_memory_and_limits_in_the_merged_file(file: str, engine: str, image: str) -> None:
+    words = ("--env-file", "/dev/null", "-f", f"compose/{file}.yaml", "-f", "compose/gpu.yaml", "config", "--format", "json")
+    env = {name: value for name, value in os.environ.items() if name not in ("IMAGE", "SHM_SIZE", "MEMLOCK")} | DIRECT | {"ENGINE": engine}
+    node = json.loads(run("docker", "compose", *words, env=env).stdout)["services"]["node"]
+    (device,) = node["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", -1, ["gpu"])
+    assert (node["image"], node["network_mode"], int(node["shm_size"])) == (image, "host", 16 << 30)
+    assert node["ulimits"] == {"memlock": -1, "nofile": 1048576, "stack": 64 << 20}
 
 
 @pytest.mark.parametrize("files", [("head", "models"), ("cpu", "airgapped-cpu")])
