@@ -54,7 +54,7 @@ def containers() -> Iterator[dict[str, Inside]]:
     running: dict[str, Inside] = {}
     yield running
     for container in running.values():
-        run("docker", "rm", "--force", container.id)
+        run("docker", "rm", "--force", "--volumes", container.id)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ CACHES = re.compile(
     r"^(root/\.cache|home/[^/]+/\.cache|root/\.local|var/cache/apt/.+\.deb|var/cache/apt/.+\.bin|var/lib/apt/lists/.*_Packages|tmp/uv)(/|$)"
     r"|\.whl$|/__pycache__/.*\.pyc\.\d+$|(^|/)\.(pip|npm|conda)/"
 )
+SEEDS = "/virtualenv/seed/wheels/embed/"
+"""virtualenv's own data, with which Ray makes environments."""
 HOMES = re.compile(r"^(home/cdsw|tmp)/.")
 SECRET_FILES = re.compile(r"(^|/)(\.netrc|\.git-credentials|\.pypirc|id_(rsa|ed25519|ecdsa)|\.docker/config\.json|\.aws/credentials)$|^etc/(pip\.conf|uv/)")
 SECRETS = re.compile(
@@ -45,9 +47,10 @@ class Findings:
 
 def scan(image: str) -> Findings:
     """Read an image as `docker save` writes it."""
-    process = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+    with (
+        subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as process,
+        tarfile.open(fileobj=process.stdout, mode="r|") as archive,
+    ):
         layers: dict[str, list[tuple[tarfile.TarInfo, bytes]]] = {}
         manifest: list[dict[str, object]] = []
         configurations: dict[str, bytes] = {}
@@ -65,7 +68,7 @@ def scan(image: str) -> Findings:
                     layers[member.name] = list(_members(io.BytesIO(raw)))
                 except tarfile.TarError:
                     configurations[member.name] = raw
-    if process.wait():
+    if process.returncode:
         raise AssertionError(f"docker save {image} failed")
     (entry,) = manifest
     names = [str(name) for name in entry["Layers"]]  # type: ignore[attr-defined]
@@ -79,7 +82,7 @@ def judge(layers: list[list[tuple[tarfile.TarInfo, bytes]]], configuration: byte
     for number, layer in enumerate(layers):
         for member, text in layer:
             path = member.name.removeprefix("./").rstrip("/")
-            if CACHES.search(path) and not member.isdir():
+            if CACHES.search(path) and not member.isdir() and SEEDS not in path:
                 found.caches.append(path)
             if HOMES.search(path) and not member.isdir():
                 found.homes.append(path)

@@ -74,7 +74,7 @@ def kernel(cai_image: str) -> Iterator[Kernel]:
         print(run("docker", "logs", container, check=False).stderr[-3000:])
         raise
     finally:
-        run("docker", "rm", "--force", container)
+        run("docker", "rm", "--force", "--volumes", container)
         run("docker", "volume", "rm", volume)
 
 
@@ -129,7 +129,7 @@ def test_what_the_platform_finds(cai_image: str) -> None:
     """https://docs.cloudera.com/machine-learning/cloud/runtimes/topics/ml-creating-customized-runtimes.html"""
     inside = Inside(cai_image)
     with contextlib.ExitStack() as stack:
-        stack.callback(run, "docker", "rm", "--force", inside.id)
+        stack.callback(run, "docker", "rm", "--force", "--volumes", inside.id)
         assert inside("id").split()[:2] == ["uid=8536(cdsw)", "gid=8536(cdsw)"]
         assert inside("getent", "passwd", "cdsw").strip() == "cdsw:x:8536:8536::/home/cdsw:/bin/bash"
         assert inside("stat", "--format", "%a", "/etc", "/etc/alternatives").split() == ["777", "777"]

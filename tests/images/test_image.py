@@ -126,7 +126,7 @@ def test_the_launcher_starts_and_stops(image: str) -> None:
         assert json.loads(told)["role"] == "head"
         assert run("docker", "stop", "--time", "30", container).returncode == 0
     finally:
-        run("docker", "rm", "--force", container)
+        run("docker", "rm", "--force", "--volumes", container)
 
 
 @pytest.mark.parametrize(

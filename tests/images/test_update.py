@@ -1,0 +1,82 @@
+"""A change of our own code is a change of a few megabytes, and equal inputs give equal layers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers import ROOT, run
+from tests.images.conftest import PREFIX, inspect
+
+pytestmark = pytest.mark.issue(7)
+MOST_BYTES = 5_000_000
+TREE = ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE", ".dockerignore")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what an image is built from, and of the commits that it is named after."""
+    for name in TREE:
+        source, target = ROOT / name, tmp_path / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    run("git", "clone", "--quiet", "--bare", "--depth", "1", f"file://{ROOT}", str(tmp_path / ".git"))
+    run("git", "-C", str(tmp_path), "config", "core.bare", "false")
+    return tmp_path
+
+
+@pytest.fixture
+def prefix() -> Iterator[str]:
+    yield "rscai-test-update:"
+    for name in run("docker", "image", "ls", "--quiet", "rscai-test-update").stdout.split():
+        run("docker", "image", "rm", "--force", name, check=False)
+
+
+def build(tree: Path, prefix: str, name: str) -> str:
+    run(str(tree / "images/build.sh"), name, env=os.environ | {"TAG_PREFIX": prefix, "PYTHON": "python3"}, timeout=1500)
+    return prefix + name
+
+
+def layers(image: str) -> dict[str, int]:
+    """Bytes of each layer by its digest; the history has the sizes of those that are not empty, in the same order."""
+    digests = inspect(image)["RootFS"]["Layers"]
+    listed = run("docker", "history", "--no-trunc", "--human=false", "--format", "{{json .}}", image).stdout.splitlines()
+    entries = [json.loads(line) for line in reversed(listed)]
+    made = [int(entry["Size"]) for entry in entries if not _only_configuration(entry["CreatedBy"])]
+    assert len(made) == len(digests), (made, digests)
+    return dict(zip(digests, made, strict=True))
+
+
+def _only_configuration(instruction: str) -> bool:
+    words = ("ENV", "LABEL", "ARG", "USER", "VOLUME", "EXPOSE", "STOPSIGNAL", "ENTRYPOINT", "CMD", "HEALTHCHECK", "SHELL")
+    return instruction.split(" ", 1)[0] in words
+
+
+def test_a_changed_line_is_a_small_update(image: str, tree: Path, prefix: str) -> None:
+    name = image.removeprefix(PREFIX)
+    before = layers(build(tree, prefix, name))
+    module = tree / "ray_serve_cai/errors.py"
+    module.write_text(module.read_text() + "\nCHANGED = 1\n")
+    after = layers(build(tree, prefix, name))
+    new = after.keys() - before.keys()
+    assert new, "a changed line changes the image"
+    assert sum(after[digest] for digest in new) <= MOST_BYTES
+
+
+def test_equal_inputs_give_equal_layers(cpu_image: str, tree: Path, prefix: str) -> None:
+    """The package's layers are built from nothing a second time, from files with other times."""
+    name = cpu_image.removeprefix(PREFIX)
+    before = list(layers(build(tree, prefix, name)))
+    for file in (tree / "ray_serve_cai").rglob("*.py"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    bake = tree / "images/docker-bake.hcl"
+    again = 'dockerfile = "images/Dockerfile"\n  no-cache-filter = ["package", "bill", "assembled", "final"]'
+    bake.write_text(bake.read_text().replace('dockerfile = "images/Dockerfile"', again))
+    assert list(layers(build(tree, prefix, name))) == before
