@@ -2,17 +2,20 @@
 
     python3 sbom.py --venv /opt/ray-serve-cai/venv --root / --name ray-serve-cai:vllm-cpu --version 0.1.0 --out /out
 
-Equal contents give equal files: the serial number is derived from them, and no time is written.
+Equal contents give equal files: the serial number is derived from them, and a time is written only where SOURCE_DATE_EPOCH gives one
+(https://reproducible-builds.org/specs/source-date-epoch/), which an image's build does not: a commit alone changes no bill.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from email.message import Message
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -39,12 +42,14 @@ class Part:
     licence: str = UNKNOWN
     architecture: str = ""
     distribution: str = ""
+    release: str = ""
 
     @property
     def purl(self) -> PackageURL:
         """https://github.com/package-url/purl-spec"""
         if self.kind == "deb":
-            return PackageURL("deb", self.distribution, self.name, self.version, {"arch": self.architecture})
+            qualifiers = {"arch": self.architecture, "distro": f"{self.distribution}-{self.release}" if self.release else ""}
+            return PackageURL("deb", self.distribution, self.name, self.version, qualifiers)
         return PackageURL("pypi", None, self.name.lower().replace("_", "-"), self.version)
 
 
@@ -69,8 +74,8 @@ def debian_parts(root: Path) -> list[Part]:
     status = root / "var/lib/dpkg/status"
     if not status.exists():
         return []
-    release = dict(_fields((root / "etc/os-release").read_text().splitlines(), "="))
-    return sorted(_debian_parts(status.read_text().split("\n\n"), root, release.get("ID", "debian").strip('"')))
+    release = {key: value.strip('"') for key, value in _fields((root / "etc/os-release").read_text().splitlines(), "=")}
+    return sorted(_debian_parts(status.read_text().split("\n\n"), root, release["ID"], release.get("VERSION_ID", "")))
 
 
 def debian_licence(copyright_file: str) -> str:
@@ -82,8 +87,8 @@ def debian_licence(copyright_file: str) -> str:
     return " AND ".join(sorted(named or {name.rstrip(".") for name in COMMON.findall(copyright_file)})) or UNKNOWN
 
 
-def bill(parts: Iterable[Part], name: str, version: str) -> str:
-    """The CycloneDX document."""
+def bill(parts: Sequence[Part], name: str, version: str, epoch: str | None = None) -> str:
+    """The CycloneDX document; ``epoch`` is its time in seconds since 1970."""
     made = Bom(serial_number=uuid.uuid5(NAMESPACE, json.dumps([name, version, *(str(part) for part in parts)])))
     made.metadata.component = Component(name=name, version=version, type=ComponentType.CONTAINER, bom_ref=f"{name}@{version}")
     licences = LicenseFactory()
@@ -96,6 +101,8 @@ def bill(parts: Iterable[Part], name: str, version: str) -> str:
     made.register_dependency(made.metadata.component, made.components)
     document = json.loads(JsonV1Dot6(made).output_as_string())
     document["metadata"].pop("timestamp", None)
+    if epoch is not None:
+        document["metadata"]["timestamp"] = datetime.fromtimestamp(int(epoch), timezone.utc).isoformat()
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
@@ -108,13 +115,13 @@ def _python_part(found: Distribution) -> Part:
     return Part("pypi", str(found.metadata["Name"]), found.version, python_licence(found.metadata))  # type: ignore[arg-type]
 
 
-def _debian_parts(stanzas: Iterable[str], root: Path, distribution: str) -> Iterator[Part]:
+def _debian_parts(stanzas: Iterable[str], root: Path, distribution: str, release: str) -> Iterator[Part]:
     for stanza in stanzas:
         fields = dict(_fields(stanza.splitlines(), ":"))
         if fields.get("Status", "").endswith(" installed"):
             file = root / "usr/share/doc" / fields["Package"] / "copyright"
             licence = debian_licence(file.read_text(errors="replace")) if file.exists() else UNKNOWN
-            yield Part("deb", fields["Package"], fields["Version"], licence, fields.get("Architecture", ""), distribution)
+            yield Part("deb", fields["Package"], fields["Version"], licence, fields.get("Architecture", ""), distribution, release)
 
 
 def _fields(lines: Iterable[str], separator: str) -> Iterator[tuple[str, str]]:
@@ -134,7 +141,7 @@ def main() -> None:
     given = parser.parse_args()
     (site,) = given.venv.glob("lib/python3.*/site-packages")
     parts = [*debian_parts(given.root), *python_parts(site)]
-    (given.out / "sbom.cdx.json").write_text(bill(parts, given.name, given.version))
+    (given.out / "sbom.cdx.json").write_text(bill(parts, given.name, given.version, os.environ.get("SOURCE_DATE_EPOCH")))
     (given.out / "licenses.txt").write_text(licences(parts))
 
 

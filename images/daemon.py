@@ -1,0 +1,95 @@
+"""What is asked of Docker: an image's configuration, a look inside, and tags. The only place of these effects but `docker save`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from images.errors import DaemonError, ImageError, NoImageError
+from images.markdown import shortened
+
+PYTHON = "/opt/ray-serve-cai/venv/bin/python3"
+PROBE = Path(__file__).with_name("probe.py")
+PROBE_S = 120
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as Docker has it: ``created`` is RFC 3339, ``size`` is in bytes, uncompressed."""
+
+    id: str
+    created: str
+    size: int
+    labels: Mapping[str, str]
+
+
+class Daemon:
+    """A Docker engine."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+
+    def image(self, name: str) -> Image:
+        """Docker's own description of an image.
+
+        Raises:
+            NoImageError: Docker does not have it.
+        """
+        try:
+            found = self._client.images.get(name).attrs
+        except ImageNotFound as error:
+            raise NoImageError(f"Docker has no image {name!r}; build it with images/build.sh, or pull it.") from error
+        return Image(found["Id"], found["Created"], found["Size"], found["Config"].get("Labels") or {})
+
+    def probe(self, name: str) -> str:
+        """What images/probe.py prints in a container of the image, which has no network and changes nothing.
+
+        Raises:
+            ImageError: the probe cannot run there, or fails.
+        """
+        container = self._client.containers.create(
+            name, command=[], entrypoint=[PYTHON, "-I", "-c", PROBE.read_text()], network_mode="none", read_only=True
+        )
+        try:
+            container.start()
+            code = container.wait(timeout=PROBE_S)["StatusCode"]
+            if code:
+                words = shortened(container.logs(stdout=False).decode(errors="replace"), 400)
+                raise ImageError(f"{name}: the look inside ended with exit code {code}: {words}")
+            return container.logs(stderr=False).decode()
+        except APIError as error:
+            why = shortened(str(error.explanation), 200)
+            raise ImageError(f"{name} has no {PYTHON} that starts ({why}); use an image of this project.") from error
+        except requests.RequestException as error:
+            raise ImageError(f"{name}: the look inside took more than {PROBE_S} s; try again on a machine with less load.") from error
+        finally:
+            container.remove(force=True)
+
+    def tag(self, name: str, repository: str, tags: Sequence[str]) -> None:
+        """Give an image tags in a repository."""
+        image = self._client.images.get(name)
+        for tag in tags:
+            image.tag(repository, tag)
+
+
+@contextmanager
+def connect() -> Iterator[Daemon]:
+    """The Docker engine that the environment names.
+
+    Raises:
+        DaemonError: it does not answer, or not as it should.
+    """
+    try:
+        client = docker.from_env()
+        try:
+            yield Daemon(client)
+        finally:
+            client.close()
+    except (DockerException, requests.RequestException) as error:
+        raise DaemonError(f"Docker does not answer: {shortened(str(error), 300)}; start it, or set DOCKER_HOST.") from error

@@ -1,0 +1,99 @@
+"""What is asked of Docker, with a client that answers as docker-py does."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import docker
+import pytest
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from images import daemon
+from images.daemon import Daemon
+from images.errors import DaemonError, ImageError, NoImageError
+
+pytestmark = pytest.mark.issue(7)
+
+
+class FakeContainer:
+    def __init__(self, code: int, start: Exception | None = None, wait: Exception | None = None) -> None:
+        self._code, self._start, self._wait = code, start, wait
+        self.removed = False
+
+    def start(self) -> None:
+        if self._start:
+            raise self._start
+
+    def wait(self, timeout: float) -> dict[str, int]:
+        if self._wait:
+            raise self._wait
+        return {"StatusCode": self._code}
+
+    def logs(self, stdout: bool = True, stderr: bool = True) -> bytes:
+        return (b"answer" if stdout else b"") + (b"words" if stderr else b"")
+
+    def remove(self, force: bool) -> None:
+        self.removed = force
+
+
+def client(container: FakeContainer | None = None, attrs: dict[str, Any] | None = None) -> Any:
+    def get(name: str) -> Any:
+        if attrs is None:
+            raise ImageNotFound("no such image")
+        return SimpleNamespace(attrs=attrs)
+
+    return SimpleNamespace(images=SimpleNamespace(get=get), containers=SimpleNamespace(create=lambda *_, **__: container))
+
+
+def test_an_image() -> None:
+    attrs = {"Id": "sha256:abc", "Created": "2026-11-26T05:14:54Z", "Size": 7, "Config": {"Labels": None}}
+    assert Daemon(client(attrs=attrs)).image("it") == daemon.Image("sha256:abc", "2026-11-26T05:14:54Z", 7, {})
+    with pytest.raises(NoImageError, match="no image 'it'"):
+        Daemon(client()).image("it")
+
+
+def test_a_look_inside() -> None:
+    container = FakeContainer(0)
+    assert Daemon(client(container)).probe("it") == "answer"
+    assert container.removed
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        (FakeContainer(1), "it: the look inside ended with exit code 1: words"),
+        (FakeContainer(0, start=APIError("no", explanation="no such file")), "it has no /opt/ray-serve-cai/venv/bin/python3 that starts"),
+        (FakeContainer(0, wait=requests.ReadTimeout()), "took more than 120 s"),
+    ],
+    ids=["it fails", "no Python", "it hangs"],
+)
+def test_a_look_inside_that_fails(container: FakeContainer, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        Daemon(client(container)).probe("it")
+    assert container.removed
+
+
+def test_tags() -> None:
+    given: list[tuple[str, str]] = []
+    image = SimpleNamespace(tag=lambda repository, tag: given.append((repository, tag)))
+    Daemon(SimpleNamespace(images=SimpleNamespace(get=lambda name: image))).tag("it", "ray-serve-cai", ["a", "b"])  # type: ignore[arg-type]
+    assert given == [("ray-serve-cai", "a"), ("ray-serve-cai", "b")]
+
+
+def test_docker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise DockerException("Connection refused")
+
+    monkeypatch.setattr(docker, "from_env", refuse)
+    with pytest.raises(DaemonError, match="Docker does not answer: Connection refused"), daemon.connect():
+        pass
+
+
+def test_the_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(docker, "from_env", lambda: SimpleNamespace(close=lambda: closed.append(True)))
+    with daemon.connect():
+        pass
+    assert closed == [True]
