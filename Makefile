@@ -29,7 +29,7 @@ logs: ## Follow the logs of all nodes
 	@$(COMPOSE) logs --follow --tail 200
 
 image: ## Build the CPU images, or others (TARGETS="vllm-cuda", "cai", "all")
-	@compose/docker-engine.sh && images/base.sh && images/build.sh $(TARGETS)
+	@compose/docker-engine.sh && images/base.sh && images/build.sh $${TARGETS:-cpu}
 
 locks: venv ## Resolve the images' dependency locks anew
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" $(PYTHON) -m images.generate --locks
