@@ -68,7 +68,11 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
     "Models": {
         "RSCAI_CONFIG": ("none", "Path of a YAML file in the container. The other variables of this group must then be unset."),
         "RSCAI_MODEL": ("`demo`", f"A name under `{sources.SHIPPED}`, a path in the container, or a Hugging Face id."),
-        "RSCAI_MODEL_NAME": ("the value of `RSCAI_MODEL`", "Name of the model in the API."),
+        "RSCAI_MODEL_NAME": (
+            "the value of `RSCAI_MODEL`",
+            "Name of the model in the API, as requests give it in `model`. Without it `demo` is `demo`, a hub id is the whole id, "
+            "`Qwen/Qwen3-0.6B`, and a path is the whole path in the container, `/models/mine`, less a slash at its end.",
+        ),
         "RSCAI_ENGINE": ("the engine of the image", "A registered engine: `ray-serve-cai engines` lists them."),
         "RSCAI_ENGINE_ARGS": ("none", 'The engine\'s arguments as a JSON object, for example `{"max_model_len": 2048}`.'),
     },
@@ -126,7 +130,7 @@ FOREIGN = {
 
 HOST = {
     "MODEL": ("`demo`", "A shipped name, a Hugging Face id, or a directory of this machine; a directory is mounted into every container."),
-    "MODEL_NAME": ("the id, or the directory's name", "Name of the model in the API."),
+    "MODEL_NAME": ("`MODEL`; of a directory its last part", "Name of the model in the API."),
     "WORKERS": ("`1`", "Worker containers beside the head."),
     "ENGINE": ("`vllm`", "The engine, and with it the image."),
     "ENGINE_ARGS": ("none", "As `RSCAI_ENGINE_ARGS`."),

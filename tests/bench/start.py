@@ -1,12 +1,15 @@
 """How long a node takes to join, what a command costs, and what an idle head uses: ``python -m tests.bench.start``.
 
-A worker of ours and a bare ``ray start`` of the same image join the same head in turn; the times are Docker's own, from the container's
-start to the line that says that it has joined.
+A worker of ours and a bare ``ray start`` of the same image join the same head in turn, each at an address that no node had before, since
+a head keeps a worker waiting while it takes the last node of that address for alive. The times are Docker's own, from the container's start
+to the line that says that it has joined.
 """
 
 from __future__ import annotations
 
 import argparse
+import ipaddress
+import itertools
 import json
 import statistics
 import sys
@@ -53,12 +56,12 @@ def main(words: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="nodes of each kind, in turn (default: 5)")
     parser.add_argument("--idle", type=int, default=30, help="seconds of rest that are measured (default: 30)")
     arguments = parser.parse_args(words)
-    with head() as (network, container):
+    with head() as (network, addresses, container):
         print("a head waits; nodes join in turn", file=sys.stderr)
         ours, bare = [], []
         for _ in range(arguments.rounds):
-            ours.append(seconds(network, JOINED, "ray-serve-cai", "node"))
-            bare.append(seconds(network, STARTED, "ray", "start", "--address=head:6379", "--block"))
+            ours.append(seconds(network, next(addresses), JOINED, "ray-serve-cai", "node"))
+            bare.append(seconds(network, next(addresses), STARTED, "ray", "start", "--address=head:6379", "--block"))
         print("commands, and the head at rest", file=sys.stderr)
         commands = inside(container, _TIMES)
         idle = inside(container, _IDLE.replace("SECONDS", str(arguments.idle)))
@@ -82,17 +85,29 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 @contextmanager
-def head() -> Iterator[tuple[str, str]]:
-    """A network and in it a head that waits for more nodes than come, and so has no model."""
+def head() -> Iterator[tuple[str, Iterator[str], str]]:
+    """A network, addresses in it for nodes, and in it a head that waits for more nodes than come, and so has no model."""
     network = f"rscai-bench-{uuid.uuid4().hex[:8]}"
-    run("docker", "network", "create", network)
+    addresses = create(network)
     container = start(network, "--name", f"{network}-head", "--network-alias", "head", "-e", "RSCAI_ROLE=head", "-e", "RSCAI_MIN_NODES=99")
     try:
         until("the head", lambda: "waiting for nodes: nodes joined 1/99" in logs(container), 90)
-        yield network, container
+        yield network, addresses, container
     finally:
         run("docker", "rm", "--force", "--volumes", container)
         run("docker", "network", "rm", network)
+
+
+def create(network: str) -> Iterator[str]:
+    """Make the network, and give addresses in it that Docker does not come to by itself: it gives the lowest that is free.
+
+    Docker takes an address for a container only where the network was made with a subnet, so it is asked first which one is free.
+    """
+    run("docker", "network", "create", network)
+    subnet = run("docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", network).stdout.strip()
+    run("docker", "network", "rm", network)
+    run("docker", "network", "create", "--subnet", subnet, network)
+    return (str(ip) for ip in itertools.islice(ipaddress.ip_network(subnet).hosts(), 9, None))
 
 
 def start(network: str, *words: str, command: tuple[str, ...] = ()) -> str:
@@ -100,10 +115,10 @@ def start(network: str, *words: str, command: tuple[str, ...] = ()) -> str:
     return run("docker", "run", *given, *words, IMAGE, *command).stdout.strip()
 
 
-def seconds(network: str, said: str, *command: str) -> float:
+def seconds(network: str, ip: str, said: str, *command: str) -> float:
     """From the container's start to the line."""
     joining = ("-e", "RSCAI_ROLE=worker", "-e", "RSCAI_HEAD_ADDRESS=head", "-e", "RAY_AUTH_MODE=token", "-e", f"RAY_AUTH_TOKEN={TOKEN}")
-    container = start(network, *joining, command=command)
+    container = start(network, "--ip", ip, *joining, command=command)
     try:
         line = until(said, lambda: next((line for line in logs(container).splitlines() if said in line), ""), 120)
         began = run("docker", "inspect", "--format", "{{.State.StartedAt}}", container).stdout.strip()

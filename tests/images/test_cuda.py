@@ -21,7 +21,7 @@ STRANGERS = {
     "cufile": {"0"},
 }
 """Libraries of the toolkit whose own major is not the toolkit's: their soname, as CUDA 13.0's release notes list it."""
-VENDORED = ("nvidia_cutlass_dsl", "cutlass")
+VENDORED = ("torch_memory_saver",)
 """Distributions that carry builds for several CUDAs side by side and load the one that fits."""
 C = """
 #include <Python.h>

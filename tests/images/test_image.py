@@ -17,7 +17,7 @@ from tests.images.conftest import PREFIX, VERSIONS, Inside, inspect
 pytestmark = [pytest.mark.issue(2), pytest.mark.issue(7)]
 SITE = "/opt/ray-serve-cai/venv/lib/python3.11/site-packages"
 GB = 1_000_000_000
-MAX_BYTES = {"vllm-cpu": 2.8 * GB, "sglang-cpu": 3.3 * GB, "vllm-cuda": 9.5 * GB, "sglang-cuda": 11 * GB}
+MAX_BYTES = {"vllm-cpu": 2.8 * GB, "sglang-cpu": 3.3 * GB, "vllm-cuda": 9 * GB, "sglang-cuda": 10.8 * GB}
 """Limits for CPU images; for CUDA images what was reached, which docs/images.md sets beside the targets."""
 MAX_MORE = 0.5 * GB
 

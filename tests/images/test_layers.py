@@ -46,7 +46,7 @@ def test_every_layer_is_clean(image: str) -> None:
     [
         ("RUN mkdir -p /root/.cache/pip/http && touch /root/.cache/pip/http/x", "caches", "root/.cache/pip/http/x"),
         ("RUN touch /opt/x-1.0-py3-none-any.whl\nRUN rm /opt/x-1.0-py3-none-any.whl", "caches", "opt/x-1.0-py3-none-any.whl"),
-        (f"RUN printf '{KEY}' > /etc/key.pem\nRUN rm /etc/key.pem", "secrets", "etc/key.pem"),
+        (f"RUN printf -- '{KEY}' > /etc/key.pem\nRUN rm /etc/key.pem", "secrets", "etc/key.pem"),
         ("RUN echo 'machine a login b password c' > /root/.netrc", "secrets", "root/.netrc"),
         ("ENV HF_TOKEN=hf_0123456789012345678901234567890123", "secrets", "the image's configuration"),
         ("RUN cp /usr/bin/env /usr/bin/odd && chmod 4755 /usr/bin/odd", "privileged", "usr/bin/odd"),

@@ -1,7 +1,9 @@
 """The examples load, the generated tables are up to date, and what the pages say can be followed."""
 
+import itertools
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +130,25 @@ def test_python_on_a_page_compiles(code: str) -> None:
 def test_shell_on_a_page_parses(code: str) -> None:
     done = subprocess.run(["bash", "-n"], input=code, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def started_by_hand() -> list[Any]:
+    """Commands on pages that start a serving container: those that publish a port."""
+    found = []
+    for block in blocks("bash"):
+        lines = block.values[0].replace("\\\n", " ").splitlines()
+        commands = [shlex.split(line, comments=True) for line in lines if line.startswith("docker run") and " -p " in line]
+        found += [pytest.param(words, id=f"{block.id}-{number}") for number, words in enumerate(commands)]
+    return found
+
+
+@pytest.mark.parametrize("words", started_by_hand())
+def test_a_container_started_by_hand_has_what_it_needs(words: list[str]) -> None:
+    """Shared memory, time to drain, a port for this machine alone, and a volume for what is downloaded."""
+    given = dict(itertools.pairwise(words))
+    assert (given["--shm-size"], given["--stop-timeout"], given["-p"]) == ("1g", "90", "127.0.0.1:8000:8000")
+    if any(re.match(r"RSCAI_MODEL=\w+/", word) for word in words):
+        assert any(word.startswith(("rscai-state:/var/lib/ray-serve-cai", "HF_HOME=")) for word in words)
 
 
 @pytest.mark.parametrize("code", blocks("yaml"))

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.issue(6)
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs/examples"
 MANIFESTS = sorted((EXAMPLES / "kubernetes").glob("*.yaml"))
+DEMOS = {path: path.with_stem(path.stem.removesuffix("-demo")) for path in MANIFESTS if path.stem.endswith("-demo")}
+"""A manifest that runs the demo model on CPUs -> the one that it is made after."""
 SCRIPTS = sorted((EXAMPLES / "slurm").glob("*.sbatch"))
 SCHEMAS = json.loads((Path(__file__).parent / "deploy/crds.json").read_text(encoding="utf-8"))
 NAMESPACE = "team"
@@ -106,7 +108,8 @@ def of_ray_cluster(made: Object) -> Iterator[Pod]:
         start = {"block": "true", "dashboard-agent-listen-port": "52365", "metrics-export-port": "8080"} | group["rayStartParams"]
         start |= {"dashboard-host": "0.0.0.0"} if leads else {"address": f"{fqdn}:6379"}
         resources = spec["containers"][0]["resources"]
-        start |= {"num-cpus": resources["requests"]["cpu"], "num-gpus": resources["limits"]["nvidia.com/gpu"]}
+        start |= {"num-cpus": resources["requests"]["cpu"]}
+        start |= {"num-gpus": gpus} if (gpus := resources["limits"].get("nvidia.com/gpu")) else {}
         start["memory"] = str(int(resources["limits"]["memory"].removesuffix("Gi")) << 30)
         flags = "".join(f" --{flag} " if value == "true" else f" --{flag}={value} " for flag, value in sorted(start.items()))
         added = {
@@ -144,17 +147,41 @@ def served(manifest: dict[str, Object]) -> Config:
     return config.parse(yaml.safe_load(manifest["ConfigMap"]["data"]["config.yaml"]), "config.yaml")
 
 
+def gpus_of(pod: Pod) -> int:
+    return int(pod.container["resources"]["limits"].get("nvidia.com/gpu", 0))
+
+
 def violations(made: Object) -> list[str]:
     schema = SCHEMAS["kinds"][made["kind"]] | {"$defs": SCHEMAS["$defs"]}
     return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(made)]
 
 
 def test_the_examples_are_there() -> None:
-    assert [path.name for path in (*MANIFESTS, *SCRIPTS)] == ["kuberay.yaml", "leaderworkerset.yaml", "apptainer.sbatch", "pyxis.sbatch"]
+    manifests = ["kuberay-demo.yaml", "kuberay.yaml", "leaderworkerset-demo.yaml", "leaderworkerset.yaml"]
+    assert [path.name for path in (*MANIFESTS, *SCRIPTS)] == [*manifests, "apptainer.sbatch", "pyxis.sbatch"]
 
 
 def test_a_manifest_is_what_its_definition_asks_for(manifest: dict[str, Object]) -> None:
     assert violations(custom(manifest)) == []
+
+
+@pytest.mark.parametrize(("demo", "original"), DEMOS.items(), ids=lambda path: path.stem)
+def test_a_demo_differs_in_image_model_and_sizes_alone(demo: Path, original: Path) -> None:
+    made = objects(original)
+    for pod in pods(made):
+        container, resources = pod.spec["containers"][0], pod.container["resources"]
+        container["image"] = container["image"].replace("vllm-cuda", "vllm-cpu")
+        resources["requests"] = {"cpu": "2", "memory": "8Gi"}
+        resources["limits"] = {"memory": "8Gi"}
+        container["volumeMounts"][:] = [mount for mount in container["volumeMounts"] if mount["name"] != "models"]
+        pod.spec["volumes"][:] = [volume for volume in pod.spec["volumes"] if volume["name"] != "models"]
+        pod.mounts["/dev/shm"]["emptyDir"]["sizeLimit"] = "1Gi"
+    if "RayCluster" in made:
+        made["RayCluster"]["spec"]["workerGroupSpecs"][0]["groupName"] = "cpu"
+    found = objects(demo)
+    made["ConfigMap"]["data"] = found["ConfigMap"]["data"]
+    assert found == made
+    assert [model.source for model in served(found).models] == ["demo"]
 
 
 @pytest.mark.parametrize("manifest_path", MANIFESTS, ids=lambda path: path.stem)
@@ -179,14 +206,15 @@ def test_each_pod_learns_its_role(manifest: dict[str, Object], make_plan: Plan) 
     assert [pod.role for pod in made] == ["head", "worker"]
     rule = {"LeaderWorkerSet": "LeaderWorkerSet", "RayCluster": "KubeRay"}[custom(manifest)["kind"]]
     for pod in made:
-        plan = make_plan(pod.env, gpus=8)
-        assert (plan.role, plan.rule, plan.resources.gpus) == (pod.role, rule, 8)
+        plan = make_plan(pod.env, gpus=gpus_of(pod))
+        assert (plan.role, plan.rule, plan.resources.gpus) == (pod.role, rule, gpus_of(pod))
         assert plan.min_nodes == len(made)
 
 
 def test_workers_find_the_head(make_plan: Plan) -> None:
     heads = [str(make_plan(pod.env).head) for path in MANIFESTS for pod in pods(objects(path))]
-    assert heads == ["10.0.0.5:6379", "llm-head-svc.team.svc.cluster.local:6379", "llm-0.llm.team:6379", "llm-0.llm.team:6379"]
+    kuberay, leader = ["10.0.0.5:6379", "llm-head-svc.team.svc.cluster.local:6379"], "llm-0.llm.team:6379"
+    assert heads == [*kuberay, *kuberay, *([leader] * 4)]
 
 
 def test_kuberay_says_what_a_node_offers(make_plan: Plan) -> None:
@@ -200,8 +228,9 @@ def test_a_pod_runs_the_image_and_nothing_else(manifest: dict[str, Object]) -> N
     words = {name: json.loads(line) for name, line in re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", dockerfile, re.MULTILINE)}
     image = {pod.container["image"] for pod in pods(manifest)}
     name, engine, device = re.fullmatch(r"registry\.example\.com/([\w-]+):(\w+)-(\w+)", image.pop()).groups()  # type: ignore[union-attr]
-    assert (name, engine in get_registry().list_engines(), device, image) == ("ray-serve-cai", True, "cuda", set())
+    assert (name, engine in get_registry().list_engines(), image) == ("ray-serve-cai", True, set())
     for pod in pods(manifest):
+        assert device == ("cuda" if gpus_of(pod) else "cpu")
         whole = words["ENTRYPOINT"][:2] + words["CMD"] if "RayCluster" in manifest else None
         assert pod.container.get("command") == whole
         assert "args" not in pod.container
@@ -229,7 +258,7 @@ def test_paths_are_mounted_alike_on_every_pod(manifest: dict[str, Object]) -> No
     assert all(worker.mounts == head.mounts for worker in workers)
     mounted = {volume["name"] for volume in head.mounts.values()}
     assert mounted == {volume["name"] for volume in head.spec["volumes"]}
-    for model in served(manifest).models:
+    for model in (model for model in served(manifest).models if model.source != "demo"):
         volume = head.mounted(model.source)
         assert volume["readOnly"]
         assert volume["persistentVolumeClaim"]["readOnly"]
@@ -240,9 +269,9 @@ def test_paths_are_mounted_alike_on_every_pod(manifest: dict[str, Object]) -> No
     assert "sizeLimit" in head.mounts["/dev/shm"]["emptyDir"]
 
 
-def test_the_models_take_the_gpus_that_are_there(manifest: dict[str, Object]) -> None:
+def test_the_models_take_the_gpus_that_are_there_or_a_cpu_of_each_pod(manifest: dict[str, Object]) -> None:
     wanted = sum(model.tensor_parallel_size * model.pipeline_parallel_size * model.replicas for model in served(manifest).models)
-    assert wanted == sum(int(pod.container["resources"]["limits"]["nvidia.com/gpu"]) for pod in pods(manifest))
+    assert wanted == sum(gpus_of(pod) or 1 for pod in pods(manifest))
 
 
 def test_probes_ask_the_launcher_and_kill_no_worker_that_was_refused(manifest: dict[str, Object]) -> None:
@@ -482,7 +511,7 @@ def test_recorded_environments_name_what_the_controllers_are_written_after() -> 
     recorded = Path(__file__).parent / "node/environments"
     for path in MANIFESTS:
         for pod in pods(objects(path)):
-            kind = "lws" if path.stem == "leaderworkerset" else path.stem
+            kind = path.stem.removesuffix("-demo").replace("leaderworkerset", "lws")
             name = f"{kind}-{'leader' if kind == 'lws' and pod.role == 'head' else pod.role}.env"
             own = own_environment(pod.spec)
             assert {variable for variable in pod.env if variable not in own} <= set(env_file.read(recorded / name, {}))
