@@ -1,4 +1,7 @@
-"""What a failed build says, in one line: the fact, the value and the fix, from the log of BuildKit, uv, pip and apt."""
+"""What a failed build says, in one line: the fact, the value and the fix, from what BuildKit, uv, pip and apt printed.
+
+The patterns were read off real failures: tests/unit/images/logs holds them (uv 0.13, pip 23, apt 2.6, BuildKit of Docker 26).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 
 BUILD, DISK, UNREACHABLE, PINS = 70, 74, 69, 78
 """Exit codes as in sysexits.h: EX_SOFTWARE, EX_IOERR, EX_UNAVAILABLE, EX_CONFIG."""
+CHARACTERS = 700
 
 
 @dataclass(frozen=True)
@@ -17,83 +21,155 @@ class Explanation:
     exit_code: int
 
 
-_TIMED = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?", re.MULTILINE)
-_STEP = re.compile(r"^ > \[([^\]]+)\]", re.MULTILINE)
-_RULES: tuple[tuple[re.Pattern[str], str, int], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE | re.DOTALL), line, code)
-    for pattern, line, code in (
-        (
-            r"no space left on device",
-            "the disk is full; free some space (docker system df; docker builder prune) and build again.",
-            DISK,
-        ),
-        (
-            r"invalid peer certificate: (\w+)|certificate verify failed|x509: certificate signed by unknown authority",
-            "a server's certificate is not trusted ({0}); name your CA bundle in SSL_CERT_FILE.",
-            UNREACHABLE,
-        ),
-        (
-            r"Hash mismatch for `([^`]+)`.*?Expected:\s*(\S+).*?Computed:\s*(\S+)",
-            "{0} is not the file that images/locks names: expected {1}, got {2}; check the index, or run: make locks",
-            PINS,
-        ),
-        (
-            r"failed to do request: [^\n]*?lookup (\S+) on|failed to resolve source metadata for (\S+):",
-            "the base image cannot be had: no registry answers ({0}); load it with docker load, run images/base.sh, or set BASE_IMAGE.",
-            UNREACHABLE,
-        ),
-        (
-            r"(?:Failed to fetch: |error sending request for url \()(?P<url>[^\s)]+)\)?"
-            r".*?(dns error|Connection refused|connection reset|operation timed out|tcp connect error)",
-            "the package index does not answer ({1}): {0}; set pip's index-url to one that this machine reaches.",
-            UNREACHABLE,
-        ),
-        (
-            r"W: Failed to fetch (\S+)\s+(?:Could not|Cannot|Temporary|Unable|Connection)([^\n]*)",
-            "the distribution's package archive does not answer: {0}; check the network and the base image's apt sources.",
-            UNREACHABLE,
-        ),
-        (
-            r"No solution found when resolving dependencies[^\n]*\n\s*cause: ([^\n]+)(?:\n\s+And because ([^\n]+))?",
-            "the pins do not go together: {0} {1} Change images/versions.json, then run: make locks",
-            PINS,
-        ),
-        (
-            r"ERROR: No matching distribution found for (\S+)",
-            "no index has {0}, which images/versions.json pins as a build tool; change the pin, or set pip's index-url.",
-            PINS,
-        ),
-        (
-            r"E: Unable to locate package (\S+)|E: Package '([^']+)' has no installation candidate",
-            "the base image's archive has no package {0}; use a Debian 12 or Ubuntu 22.04 base (BASE_IMAGE), or add the right archive.",
-            PINS,
-        ),
-        (r"(\S+ \S+ is installed and versions\.json pins [^\n]+)", "{0}", PINS),
-        (r"(Python \S+ is in the image and versions\.json wants [^\n]+)", "{0}; set BASE_IMAGE to one with that Python.", PINS),
-        (r"(torch \S+ is built for CUDA [^\n]+)", "{0}", PINS),
-        (
-            r"exit code: 137|signal: killed",
-            "a build step was killed, most likely for memory; give Docker 8 GiB or more, and build one image at a time.",
-            BUILD,
-        ),
-    )
+@dataclass(frozen=True)
+class Failure:
+    """The step of a build that failed and what it printed; without a step, all that a single program printed."""
+
+    step: str
+    said: str
+
+
+_PREFIX = re.compile(r"^(?:#\d+ )?\d+\.\d+ ", re.MULTILINE)
+_ERROR = re.compile(r"^#(\d+) ERROR: (.*)$", re.MULTILINE)
+_COMMAND = re.compile(r'^process ".*" did not complete successfully: ')
+_STAGE = re.compile(r"^\[(?:\S+ )?([^\s/]+)(?: +\d+/\d+)?\] ")
+_TROUBLE = re.compile(r"error|fail|cannot|could not|couldn't|unable|no such|not found|denied|invalid|unknown", re.IGNORECASE)
+_INDEX = "set pip's index-url to an index that this machine reaches (pip config set global.index-url URL)."
+_RULES: tuple[tuple[str, str, int], ...] = (
+    (
+        r"no space left on device|disk quota exceeded",
+        "the disk is full; free some space (docker system df; docker builder prune) and build again.",
+        DISK,
+    ),
+    (
+        r"Cannot connect to the Docker daemon at (\S+?)\.? Is|failed to connect to the docker API at ([^\s;]+)",
+        "no Docker daemon answers at {0}; start it, or run: compose/docker-engine.sh",
+        UNREACHABLE,
+    ),
+    (
+        r"^(\S+): failed to resolve source metadata for \S+: (?:failed to do request: \w+ \"[^\"]*\": )?([^\n]+)",
+        "the base image {0} cannot be pulled: {1}; make it or load it (images/base.sh, docker load), or set BASE_IMAGE.",
+        UNREACHABLE,
+    ),
+    (
+        r"failed to (?:copy|do request): [^\n]*?(?:Get|Head) \"([^\"]+)\": ([^\n]+)",
+        "the registry broke off at {0}: {1}; try again, or load the base image with docker load.",
+        UNREACHABLE,
+    ),
+    (
+        r"(?:invalid peer certificate: (?:Other\(OtherError\()?(\w+)|certificate verify failed: ([^(\n]+))",
+        "a server's certificate is not trusted here ({0}); name the CA bundle of this network in SSL_CERT_FILE.",
+        UNREACHABLE,
+    ),
+    (
+        r"Hash mismatch for `([^`]+)`.*?Expected:\s*(\S+).*?Computed:\s*(\S+)",
+        "{0} is not the file that images/locks names: expected {1}, got {2}; mend the index, or lock what it has: make locks",
+        PINS,
+    ),
+    (
+        r"In `--require-hashes` mode, all requirements must have a hash, but none were provided for: ([^\n]+)",
+        "images/locks has {0} without a hash; make the locks anew: make locks",
+        PINS,
+    ),
+    (
+        r"An index \((\S+)\) returned a (\d+ [\w ]+?) error",
+        "the package index {0} refuses: {1}; check its address and password, or " + _INDEX,
+        UNREACHABLE,
+    ),
+    (
+        r"(?:Failed to fetch: |error sending request for url \()(https?://[^\s)`]+).*?"
+        r"(dns error|Connection refused|Connection reset|[^\n:]*timed out|Network is unreachable|HTTP status [^\n]*?\))",
+        "the package index does not answer: {0}: {1}; " + _INDEX,
+        UNREACHABLE,
+    ),
+    (
+        r"(?:HTTPS?Connection|'ProxyError|NewConnectionError|ConnectTimeoutError).*?(Name or service not known|Temporary failure in name "
+        r"resolution|Connection refused|timed out|Network is unreachable|Cannot connect to proxy)[^\n]*?: (/\S+)",
+        "the package index does not answer pip at {1}: {0}; " + _INDEX,
+        UNREACHABLE,
+    ),
+    (
+        r"[WE]: Failed to fetch (\S+)\s+([^\n]+)",
+        "the distribution's package archive does not answer: {0}: {1}; check the network and the base image's apt sources.",
+        UNREACHABLE,
+    ),
+    (
+        r"cause: Because (?:there is no version of (\S+)|(\S+) was not found in the package registry|(\S+) was not found in the provided "
+        r"package locations) and (?:you require|\S+ depends on) \S+, we can conclude that your requirements are unsatisfiable",
+        "no index and no directory of wheels here has {0}, which is pinned; name one that has it in pip's index-url or find-links, "
+        "or change the pin in images/versions.json and run: make locks",
+        PINS,
+    ),
+    (
+        r"No solution found when resolving dependencies[^\n]*\n\s*cause: (.+?)"
+        r"(?:we can conclude that your requirements are unsatisfiable|\n\n|\Z)",
+        "the pinned versions do not go together: {0}; change images/versions.json, then run: make locks",
+        PINS,
+    ),
+    (
+        r"ERROR: Cannot install (.+?) because these package versions have conflicting dependencies",
+        "the pinned versions do not go together: {0}; change images/versions.json.",
+        PINS,
+    ),
+    (
+        r"ERROR: No matching distribution found for (\S+)",
+        "no index has {0}, which images/versions.json pins as a build tool; change the pin, or " + _INDEX,
+        PINS,
+    ),
+    (
+        r"E: (?:Unable to locate package (\S+)|Package '([^']+)' has no installation candidate)",
+        "the base image's archive has no package {0}; set BASE_IMAGE to a Debian 12 or Ubuntu 22.04, or to a base whose archive has it.",
+        PINS,
+    ),
+    (r"^(\S+ \S+ is installed and versions\.json pins [^\n]+)", "{0}", PINS),
+    (r"^(Python \S+ is in the image and versions\.json wants [^\n]+)", "{0}; set BASE_IMAGE to one with that Python.", PINS),
+    (r"^(torch \S+ is built for CUDA [^\n]+)", "{0}; correct images/versions.json, then run: make locks", PINS),
+    (
+        r"exit code: 137|signal: killed|out of memory|Cannot allocate memory|MemoryError",
+        "the step {step} was killed, most likely for memory; give Docker 8 GiB or more, and build one image at a time.",
+        BUILD,
+    ),
 )
+_COMPILED = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL | re.MULTILINE), line, code) for pattern, line, code in _RULES)
 
 
 def explain(log: str) -> Explanation:
-    """The first known cause in a build's log; else the step that failed and its last words."""
-    text = _TIMED.sub("", log)
-    for pattern, line, code in _RULES:
-        if found := pattern.search(text):
-            values = [value.strip() for value in found.groups() if value] or [found[0]]
-            return Explanation(" ".join(line.format(*values, "").split()), code)
-    step = _STEP.search(text)
-    words = _last_words(text)
-    return Explanation(f"the step {step[1]} failed: {words}" if step else f"the build failed: {words}", BUILD)
+    """The known cause of a failure; else the step that failed and its last words.
+
+    ``log`` is BuildKit's plain progress, or what a single program printed, such as the resolver of ``make locks``.
+    """
+    failed = failure(log)
+    for pattern, line, code in _COMPILED:
+        if found := pattern.search(failed.said):
+            values = [" ".join(value.split()).rstrip(" .,;") for value in found.groups() if value]
+            return Explanation(_bounded(line.format(*values, step=failed.step or "of the build")), code)
+    where = f"the step {failed.step} failed" if failed.step else "the build failed"
+    return Explanation(_bounded(f"{where}: {_last_words(failed.said)}"), BUILD)
+
+
+def failure(log: str) -> Failure:
+    """The first step that failed. Others that ran beside it are left out: what they print is no cause of anything."""
+    error = _ERROR.search(log)
+    if not error:
+        return Failure("", _PREFIX.sub("", log).strip())
+    number, reason = error.groups()
+    name = re.search(rf"^#{number} (\[.*)$", log, re.MULTILINE)
+    stage = _STAGE.match(name[1]) if name else None
+    printed = re.findall(rf"^#{number} \d+\.\d+ (.*)$", log, re.MULTILINE)
+    last = re.findall(r"^ERROR: failed to solve: (.*)$", log, re.MULTILINE)
+    reasons = [_COMMAND.sub("", reason)] if _COMMAND.match(reason) else last or [reason]
+    return Failure(stage[1] if stage else "", "\n".join([*printed, *reasons]))
 
 
 def _last_words(text: str) -> str:
-    """The last line that the failed step printed, or the last of all."""
-    section = text.rpartition("------\n > ")[2].partition("\n------")[0] if "------\n > " in text else text
-    lines = [line.strip() for line in section.splitlines()[1 if section is not text else 0 :] if line.strip()]
-    return lines[-1] if lines else "it printed nothing"
+    """The last line that speaks of trouble, or the last of all."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    *printed, reason = lines or [""]
+    troubled = [line for line in printed if _TROUBLE.search(line)]
+    return f"{(troubled or printed)[-1]} ({reason})" if printed else reason or "it printed nothing"
+
+
+def _bounded(line: str) -> str:
+    """On one line of bearable length; the end stays, since it says what to do."""
+    line = " ".join(line.split())
+    return line if len(line) <= CHARACTERS else f"{line[: CHARACTERS - 153]}... {line[-149:]}"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from images.build import expand
 from images.generate import names
+from images.plan import expand
 from tests.containers import ROOT, run
 
 PREFIX = os.environ.get("TAG_PREFIX", "ray-serve-cai:")
