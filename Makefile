@@ -29,7 +29,7 @@ logs: ## Follow the logs of all nodes
 	@$(COMPOSE) logs --follow --tail 200
 
 image: ## Build the CPU images, or others (TARGETS="vllm-cuda", "cai", "all")
-	@compose/docker-engine.sh && images/base.sh && images/build.sh $(TARGETS)
+	@compose/docker-engine.sh && images/base.sh && images/build.sh $${TARGETS:-cpu}
 
 locks: venv ## Resolve the images' dependency locks anew
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" $(PYTHON) -m images.generate --locks
@@ -57,8 +57,9 @@ test-full: venv ## Every acceptance test; resumes; writes build/acceptance.json 
 test-cuda: venv ## Build the CUDA images and test what can be tested without a GPU (40 GB of disk; prunes Docker's build cache)
 	@compose/docker-engine.sh && images/base.sh
 	@for image in vllm-cuda sglang-cuda; do \
-	  images/build.sh $$image $$image-cai && docker builder prune --force --filter type=regular >build/prune.log && \
-	  $(VENV)/bin/python -m pytest tests/images --images $$image --images $$image-cai $(PYTEST) || exit; \
+	  images/build.sh $$image $$image-cai && \
+	  $(VENV)/bin/python -m pytest tests/images -k cuda --images $$image --images $$image-cai $(PYTEST) && \
+	  docker builder prune --force --filter type=regular >build/prune.log || exit; \
 	done
 
 sizes: venv ## Measure the images that are here, by layer and package; writes docs/images-sizes.*

@@ -15,6 +15,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,7 @@ HOST = {
     "TARGETS": ("the CPU images", "What `make image` builds: images, or groups of them, for example `vllm-cuda` or `cai`."),
     "SSL_CERT_FILE": ("none", "CA bundle for builds behind a proxy that opens TLS; else that of `PIP_CERT` or `REQUESTS_CA_BUNDLE`."),
     "BASE_IMAGE": ("the one in `images/versions.json`", "Another base image for the build."),
+    "TARGETS": ("`cpu`", "What `make image` builds: images, or a group of them, as `cuda` or `cai`."),
     "RSCAI_INSTALL_DOCKER": ("`yes`", "`no` forbids the installation of Docker."),
 }
 """What ``make`` and its scripts read on the machine that runs Docker."""
@@ -280,6 +282,19 @@ def _variable(port: str) -> str:
     return ""
 
 
+def images() -> str:
+    """The matrix of images, from images/versions.json."""
+    versions = json.loads((DOCS.parent / "images/versions.json").read_text(encoding="utf-8"))
+    release = version("ray-serve-cai")
+    rows = []
+    for name, image in versions["images"].items():
+        packages = image["packages"]
+        engine = f"{image['engine']}{packages[image['distribution']]}"
+        tag = f"{release}-{engine}-{'cu' + image['cuda'].replace('.', '') if image['cuda'] else 'cpu'}"
+        rows.append((f"`{name}`, `{name}-cai`", f"`{tag}`, `{tag}-cai`", packages["torch"], image["cuda"] or "none", packages["ray"]))
+    return table(("Images", "Tags of this release", "torch", "CUDA", "Ray"), rows)
+
+
 def exit_codes() -> str:
     """Exit codes and the errors that have them."""
     meanings: dict[int, list[str]] = {0: ["It did what it was asked to do; a node that was told to stop has stopped."]}
@@ -378,6 +393,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "foreign": foreign,
     "contracts": contract_table,
     "host": host,
+    "images": images,
     "ports": ports,
     "exit_codes": exit_codes,
     "ray_backend": lambda: REFERENCE["whole"](RayBackend),

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from images.build_errors import explain
 from images.resolve import LockError, locks
 
 IMAGES = Path(__file__).resolve().parent
@@ -117,8 +118,9 @@ def main() -> int:
             try:
                 wanted |= {IMAGES / "locks" / name / f"{layer}.txt": text for layer, text in locks(image, versions).items()}
             except LockError as error:
-                print(f"ray-serve-cai: error: {name} does not resolve: {error.log.strip()}", file=sys.stderr)
-                return 78
+                told = explain(error.log)
+                print(f"ray-serve-cai: error: {name}: {told.line}", file=sys.stderr)
+                return told.exit_code
     stale = [path for path, content in wanted.items() if not path.exists() or path.read_text() != content]
     for path in stale:
         if arguments.check:

@@ -18,19 +18,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from images import archive
+from images import archive, command, measured
 from images.contents import contents
 from images.daemon import connect
-from images.errors import ImageError, OutputError, UsageError
 from images.known import learn
 from images.page import page
-
-
-class Parser(argparse.ArgumentParser):
-    """Faults of the command line are errors like others."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{message}; see --help.")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -39,7 +31,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         ImageError: it cannot be done.
     """
-    parser = Parser(prog="python -m images.tagger", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.Parser(prog="python -m images.tagger", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", metavar="IMAGE", help="an image that Docker has, for example ray-serve-cai:vllm-cpu")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--apply", action="store_true", help="give the image its tags, in the repository it is in")
@@ -54,32 +46,15 @@ def run(arguments: Sequence[str]) -> None:
             daemon.tag(known.image.id, known.repository, known.tags)
     if given.page:
         with archive.saving(given.image) as stream:
-            layers = archive.read(stream, contents).layers
-        write(given.page, page(known, layers))
+            saved = archive.read(stream, contents)
+        command.write(given.page, page(known, measured.layers(saved)))
     else:
         print(known.as_json() if given.json else "\n".join(f"{known.repository}:{tag}" for tag in known.tags))
 
 
-def write(file: Path, text: str) -> None:
-    """Write a page.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written ({error.strerror}); name a file in a directory that is there.") from error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    try:
-        run(sys.argv[1:] if arguments is None else arguments)
-    except ImageError as error:
-        print(f"ray-serve-cai: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return command.main(run, arguments)
 
 
 if __name__ == "__main__":

@@ -11,4 +11,5 @@ shopt -s nullglob
 "$bin/hadolint" images/Dockerfile
 "$bin/python" -m images.generate --check
 "$bin/python" docs/generate.py --check
+"$bin/python" -m images.sizes --from docs/images-sizes.json --page docs/images-sizes.md --check
 echo "lint: clean" >&2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ray_serve_cai.node import token
 from ray_serve_cai.node.environment import Environment
 
@@ -39,10 +41,28 @@ def proxy_threads(cpus: int) -> int:
     return max(1, min(4, cpus // 2))
 
 
-def child_environment(env: Environment, drain_s: int, cpus: int) -> dict[str, str]:
+PROXIES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def without_proxy(env: Environment, addresses: Iterable[str]) -> dict[str, str]:
+    """NO_PROXY for what a node says to itself and to ``addresses``, where there is a proxy; what was given is kept.
+
+    Docker puts the proxies of its client's configuration into every container. Both spellings are set: clients differ in which they read,
+    and httpx knows no ranges of addresses, so these are named one by one.
+    """
+    if not any(env.get(name) for name in PROXIES):
+        return {}
+    given = [host.strip() for name in ("NO_PROXY", "no_proxy") for host in env.get(name, "").split(",")]
+    direct = ",".join(dict.fromkeys(host for host in (*given, *LOOPBACK, *addresses) if host))
+    return {"NO_PROXY": direct, "no_proxy": direct}
+
+
+def child_environment(env: Environment, drain_s: int, cpus: int, addresses: Iterable[str] = ()) -> dict[str, str]:
     """The environment of Ray and serving: the given one without the token and a scheduler's ranks, and what must hold on every node.
 
-    Nor are variables of the hub kept that are empty: huggingface_hub takes an empty HF_ENDPOINT for an address (its constants.py, 2.4.0).
+    ``addresses`` are the cluster's own, which no proxy comes between. Variables of the hub that are empty are not kept: huggingface_hub
+    takes an empty HF_ENDPOINT for an address (its constants.py, 2.4.0).
     """
     dropped = (token.VARIABLE, "RAY_AUTH_TOKEN", *OF_THIS_PROCESS)
     kept = {name: value for name, value in env.items() if name not in dropped and (value or not name.startswith("HF_"))}
@@ -50,4 +70,4 @@ def child_environment(env: Environment, drain_s: int, cpus: int) -> dict[str, st
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(max(drain_s, 120)),
         "RAY_SERVE_HAPROXY_NBTHREAD": env.get("RAY_SERVE_HAPROXY_NBTHREAD") or str(proxy_threads(cpus)),
     }
-    return kept | RAY_ENVIRONMENT | proxy | {"PYTHONUNBUFFERED": "1"}
+    return kept | RAY_ENVIRONMENT | proxy | without_proxy(env, addresses) | {"PYTHONUNBUFFERED": "1"}

@@ -87,7 +87,8 @@ class Supervisor:
         self._state_file.unlink(missing_ok=True)
         self._manifest = manifest.read()
         self._given_token = token.given(env)
-        self._env = child_environment(env, plan.drain_s, machine.cpus)
+        addresses = (plan.node_ip, plan.head.host if plan.head else None)
+        self._env = child_environment(env, plan.drain_s, machine.cpus, (address for address in addresses if address))
         self._status = status.NodeStatus(
             role=plan.role, manifest=self._manifest, cluster=self._cluster, session=secrets.token_hex(8), detail="starting"
         )

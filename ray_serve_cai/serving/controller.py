@@ -241,6 +241,6 @@ class Watch:
 def answers(port: int, prefix: str) -> bool:
     """Whether a replica is reachable through Ray's ingress; it has generated its first token before that."""
     try:
-        return httpx.get(f"http://127.0.0.1:{port}{prefix.rstrip('/')}/health", timeout=5).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}{prefix.rstrip('/')}/health", timeout=5, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,21 @@ from tests.containers import ROOT, run
 
 PREFIX = os.environ.get("TAG_PREFIX", "ray-serve-cai:")
 VERSIONS: dict[str, Any] = json.loads((ROOT / "images/versions.json").read_text())
-KINDS = {"image": "", "cpu_image": "-cpu", "cuda_image": "-cuda", "cai_image": "-cai"}
+KINDS: dict[str, Callable[[str], bool]] = {
+    "image": lambda name: True,
+    "engine_image": lambda name: not name.endswith("-cai"),
+    "cuda_image": lambda name: "-cuda" in name,
+    "cai_image": lambda name: name.endswith("-cai"),
+}
+"""Fixtures, and which of the images that were asked for they stand for."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for a kind of image each one that was asked for."""
     wanted = expand(metafunc.config.getoption("--images"), names(VERSIONS))
-    for fixture, part in KINDS.items():
+    for fixture, belongs in KINDS.items():
         if fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, [PREFIX + name for name in wanted if part in name], scope="session")
+            metafunc.parametrize(fixture, [PREFIX + name for name in wanted if belongs(name)], scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,7 @@
-"""A change of our own code is a change of a few megabytes, and equal inputs give equal layers."""
+"""A change of our own code is a change of a few megabytes, and equal inputs give equal layers.
+
+A Cloudera AI runtime has the engine image's layers, which test_cai.py sees by their digests, and a package layer of its own.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +62,8 @@ def _only_configuration(instruction: str) -> bool:
     return instruction.split(" ", 1)[0] in words
 
 
-def test_a_changed_line_is_a_small_update(image: str, tree: Path, prefix: str) -> None:
-    name = image.removeprefix(PREFIX)
+def test_a_changed_line_is_a_small_update(engine_image: str, tree: Path, prefix: str) -> None:
+    name = engine_image.removeprefix(PREFIX)
     before = layers(build(tree, prefix, name))
     module = tree / "ray_serve_cai/errors.py"
     module.write_text(module.read_text() + "\nCHANGED = 1\n")
@@ -70,9 +73,10 @@ def test_a_changed_line_is_a_small_update(image: str, tree: Path, prefix: str) -
     assert sum(after[digest] for digest in new) <= MOST_BYTES
 
 
-def test_equal_inputs_give_equal_layers(cpu_image: str, tree: Path, prefix: str) -> None:
+@pytest.mark.full
+def test_equal_inputs_give_equal_layers(engine_image: str, tree: Path, prefix: str) -> None:
     """The package's layers are built from nothing a second time, from files with other times."""
-    name = cpu_image.removeprefix(PREFIX)
+    name = engine_image.removeprefix(PREFIX)
     before = list(layers(build(tree, prefix, name)))
     for file in (tree / "ray_serve_cai").rglob("*.py"):
         os.utime(file, (1_000_000_000, 1_000_000_000))

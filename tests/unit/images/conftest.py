@@ -97,7 +97,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     def connect() -> Iterator[FakeDaemon]:
         yield fake
 
-    for module in ("images.tagger",):
+    for module in ("images.tagger", "images.sizes"):
         monkeypatch.setattr(f"{module}.connect", connect)
     monkeypatch.setattr("images.revision.build_id_at", lambda commit, image: None)
     return fake

@@ -38,3 +38,15 @@ def test_a_proxy_takes_what_a_node_can_spare(cpus: int, threads: int) -> None:
     assert proxy_threads(cpus) == threads
     assert child_environment({}, 0, cpus)["RAY_SERVE_HAPROXY_NBTHREAD"] == str(threads)
     assert child_environment({"RAY_SERVE_HAPROXY_NBTHREAD": "7"}, 0, cpus)["RAY_SERVE_HAPROXY_NBTHREAD"] == "7"
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+def test_no_proxy_comes_between_a_node_and_its_cluster(name: str) -> None:
+    env = {name: "http://proxy.example.com:3128", "no_proxy": "intern.example.com, 127.0.0.1"}
+    child = child_environment(env, 60, 2, ["10.0.0.5", "head"])
+    assert child["NO_PROXY"] == child["no_proxy"] == "intern.example.com,127.0.0.1,localhost,::1,10.0.0.5,head"
+    assert child[name] == env[name]
+
+
+def test_without_a_proxy_nothing_is_said_of_one() -> None:
+    assert "NO_PROXY" not in child_environment({"HTTP_PROXY": ""}, 60, 2, ["10.0.0.5"])
