@@ -141,7 +141,6 @@ HOST = {
     "HF_TOKEN": ("none", "Passed to the containers."),
     "HF_ENDPOINT": ("none", "Passed to the containers."),
     "HF_HUB_OFFLINE": ("none", "Passed to the nodes, and not to `fetch`."),
-    "TARGETS": ("the CPU images", "What `make image` builds: images, or groups of them, for example `vllm-cuda` or `cai`."),
     "SSL_CERT_FILE": ("none", "CA bundle for builds behind a proxy that opens TLS; else that of `PIP_CERT` or `REQUESTS_CA_BUNDLE`."),
     "BASE_IMAGE": ("the one in `images/versions.json`", "Another base image for the build."),
     "TARGETS": ("`cpu`", "What `make image` builds: images, or a group of them, as `cuda` or `cai`."),
