@@ -63,7 +63,7 @@ test-cuda: venv ## Build the CUDA images and test what can be tested without a G
 	done
 
 sizes: venv ## Measure the images that are here, by layer and package; writes docs/images-sizes.*
-	@$(VENV)/bin/python -m images.sizes
+	@$(VENV)/bin/python -m images.sizes && $(VENV)/bin/python docs/generate.py
 
 bench: venv ## Measure beside the bare engine and ray.serve.llm; writes docs/benchmarks.* (BENCH="--rounds 5")
 	@compose/docker-engine.sh && images/base.sh && images/build.sh
