@@ -5,9 +5,10 @@ SHELL := bash
 COMPOSE := docker compose -f compose/cpu.yaml
 VENV := build/venv
 PYTHON ?= python3
+NOTHING = { echo "ray-serve-cai: nothing is running; make up starts it" >&2; exit 69; }
 export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
-.PHONY: help up down upgrade status logs image locks generate test test-full test-cuda sizes bench lint venv
+.PHONY: help up down upgrade status logs image locks generate test test-full test-cuda release sizes bench lint venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -23,9 +24,11 @@ upgrade: venv ## Bring the running cluster to another image, and back if that do
 	@unset MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND; $(VENV)/bin/ray-serve-cai upgrade $(IMAGE) # compose/.env has them
 
 status: ## Show phase, models and nodes
+	@$(COMPOSE) ps --quiet head | grep -q . || $(NOTHING)
 	@$(COMPOSE) exec -T head ray-serve-cai status
 
 logs: ## Follow the logs of all nodes
+	@$(COMPOSE) ps --all --quiet | grep -q . || $(NOTHING)
 	@$(COMPOSE) logs --follow --tail 200
 
 image: ## Build the CPU images, or others (TARGETS="vllm-cuda", "cai", "all")
@@ -60,6 +63,14 @@ test-cuda: venv ## Build the CUDA images and test what can be tested without a G
 	  images/build.sh $$image $$image-cai && \
 	  $(VENV)/bin/python -m pytest tests/images -k cuda --images $$image --images $$image-cai $(PYTEST) && \
 	  docker builder prune --force --filter type=regular >build/prune.log || exit; \
+	done
+
+release: venv ## Tag images by what is in them; their pages and bills of materials go to build/release (TARGETS="vllm-cpu")
+	@mkdir -p build/release
+	@for image in $${TARGETS:-vllm-cpu sglang-cpu}; do \
+	  $(VENV)/bin/python -m images.tagger ray-serve-cai:$$image --apply && \
+	  $(VENV)/bin/python -m images.tagger ray-serve-cai:$$image --page build/release/$$image.md && \
+	  docker run --rm --network none ray-serve-cai:$$image cat /opt/ray-serve-cai/sbom.cdx.json >build/release/$$image.cdx.json || exit; \
 	done
 
 sizes: venv ## Measure the images that are here, by layer and package; writes docs/images-sizes.*

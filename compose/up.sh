@@ -101,7 +101,10 @@ while true; do
     say "cluster: $((SECONDS - started)) s: $phase"
   fi
   case $phase in failed:*) docker update --restart=no "$id" >/dev/null ;; esac # it leaves by itself, with the code that says why
-  [ $((SECONDS - started)) -lt "$timeout_s" ] || fail 69 "not ready after $timeout_s s; last seen: ${said:-nothing}. See: make logs"
+  if [ $((SECONDS - started)) -ge "$timeout_s" ]; then
+    trap - EXIT # what was started goes on, so its choices stay
+    fail 69 "not ready after $timeout_s s; last seen: ${said:-nothing}; it goes on. See: make logs, make status, make down"
+  fi
   sleep 1
 done
 

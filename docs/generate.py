@@ -143,7 +143,6 @@ HOST = {
     "HF_HUB_OFFLINE": ("none", "Passed to the nodes, and not to `fetch`."),
     "SSL_CERT_FILE": ("none", "CA bundle for builds behind a proxy that opens TLS; else that of `PIP_CERT` or `REQUESTS_CA_BUNDLE`."),
     "BASE_IMAGE": ("the one in `images/versions.json`", "Another base image for the build."),
-    "TARGETS": ("`cpu`", "What `make image` builds: images, or a group of them, as `cuda` or `cai`."),
     "RSCAI_INSTALL_DOCKER": ("`yes`", "`no` forbids the installation of Docker."),
 }
 """What ``make`` and its scripts read on the machine that runs Docker."""

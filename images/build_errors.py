@@ -118,10 +118,20 @@ _RULES: tuple[tuple[str, str, int], ...] = (
     ),
     (
         r"E: (?:Unable to locate package (\S+)|Package '([^']+)' has no installation candidate)",
-        "the base image's archive has no package {0}; set BASE_IMAGE to a Debian 12 or Ubuntu 22.04, or to a base whose archive has it.",
+        "the base image's archive has no package {0}; set BASE_IMAGE to Debian 12, or to a base that has it.",
         PINS,
     ),
     (r"^(\S+ \S+ is installed and versions\.json pins [^\n]+)", "{0}", PINS),
+    (
+        r"^the Python of the base image is (\S+); 3\.11\.1 or newer is needed",
+        "the base image has Python {0}, and torch needs 3.11.1 or newer; set BASE_IMAGE to Debian 12, or to a base that brings a newer one.",
+        PINS,
+    ),
+    (
+        r"failed to (?:create endpoint|set up container networking)[^\n]*",
+        "Docker could not connect a build step to its network; see the log, and restart Docker if that happens again.",
+        BUILD,
+    ),
     (r"^(Python \S+ is in the image and versions\.json wants [^\n]+)", "{0}; set BASE_IMAGE to one with that Python.", PINS),
     (r"^(torch \S+ is built for CUDA [^\n]+)", "{0}; correct images/versions.json, then run: make locks", PINS),
     (

@@ -24,6 +24,9 @@ bash /slim.sh "$venv" "/shims/$IMAGE" "$layer"
 # The environment's own files come with its first layer.
 [ "$layer" = torch ] || xargs --arg-file=/tmp/skeleton rm -f
 rm -rf "$venv/.lock" /tmp/uv
+# Notes of uv on wheels from a directory have that file's time in them.
+find "$venv" -path '*.dist-info/uv_cache.json' -delete
+find "$venv" -path '*.dist-info/RECORD' -exec sed -i '/\/uv_cache\.json,/d' {} +
 mkdir -p /layer/opt
 mv /opt/ray-serve-cai /layer/opt/
 find /layer -exec touch --no-dereference --date=@315532800 {} +

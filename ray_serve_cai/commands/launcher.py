@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,20 @@ def _check_alone(planned: NodePlan, engines: Sequence[EngineConfig]) -> None:
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Print the plan; the exit code is the one with which `node` would refuse it."""
+    """Print the plan; the exit code is the one with which `node` would refuse it.
+
+    As JSON the object has ``error`` where `node` would refuse, also where there is no plan.
+    """
+    try:
+        return _plan(arguments)
+    except RayServeCaiError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}, indent=2))
+        raise
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from ray_serve_cai import logs
     from ray_serve_cai.node import command, discovery, env_file, hooks, machine, secret_files, tls, token
 
     env = env_file.read(arguments.env_file, os.environ) if arguments.env_file else secret_files.read(os.environ)
@@ -94,12 +108,14 @@ def plan(arguments: argparse.Namespace) -> int:
     if planned.role in ("head", "single"):
         document["models"], refused = _models(env, planned, here=here)
     if arguments.json:
-        print(json.dumps(document, indent=2))
+        print(json.dumps(document | ({"error": str(refused)} if refused else {}), indent=2))
     else:
         for key, value in document.items():
             if key == "doubts" and not value:
                 continue
             print(f"{key:15} {_shown(key, value)}")
+    if refused:
+        print(logs.last_words(str(refused)), file=sys.stderr)
     return refused.exit_code if refused else 0
 
 

@@ -110,8 +110,8 @@ def shared_memory(node: Node) -> Finding:
 
 
 def open_files(node: Node) -> Finding:
-    """Each stream takes a few descriptors in each process that it passes."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    """Each stream takes a few descriptors in each process that it passes; the launcher raises its own limit to the hard one."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit == resource.RLIM_INFINITY or limit >= FEW_FILES:
         return Finding("open files", "ok", "unlimited" if limit == resource.RLIM_INFINITY else str(limit))
     return Finding("open files", "warning", f"{limit} at most", f"start the container with --ulimit nofile={FEW_FILES}:{FEW_FILES}")

@@ -19,15 +19,20 @@ def ask(path: str, port: int | None = None, host: str = "127.0.0.1") -> tuple[in
     """Status code and JSON of one of the status server's documents.
 
     Raises:
-        UnavailableError: no launcher listens on this node.
+        UnavailableError: no launcher listens on this node, or what answers is none.
     """
     port = port or integer(os.environ, "RSCAI_STATUS_PORT", low=1, high=65535) or Ports.status
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, dict(json.loads(answer.read()))
+        status, document = answer.status, dict(json.loads(answer.read()))
     except (OSError, http.client.HTTPException, ValueError, TypeError) as error:
         raise UnavailableError(f"no launcher answers on {Address(host, port)} ({error}); start one with `ray-serve-cai node`.") from error
     finally:
         connection.close()
+    if "phase" not in document:
+        raise UnavailableError(
+            f"what answers on {Address(host, port)} is no launcher; stop that program, or set RSCAI_STATUS_PORT to a free port on all nodes."
+        )
+    return status, document

@@ -35,6 +35,8 @@ STATE_DIR = "/var/lib/ray-serve-cai"
 RUN_DIR = Path("/tmp/ray-serve-cai")
 DEPLOYED = "deployed.json"
 RAY_START_TIMEOUT_S = 120.0
+MOST_FILES = 1 << 20
+"""More does not help, and some programs look at each possible descriptor."""
 STOP_GRACE_S = 8.0
 HEAD_LOST_S = 60.0
 POLL_S = 0.25
@@ -56,6 +58,14 @@ class Served:
     files: tuple[state.ModelFiles, ...]
     max_body_mb: int
     spanning: tuple[str, ...] = ()
+
+
+def _raise_open_files() -> None:
+    """Let this process and its children open as many files as they may: containers often start with a soft limit of 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Supervisor:
@@ -110,6 +120,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._on_signal)
         logger.info("role %s by rule %r, listening on %s", self._plan.role, self._plan.rule, self._plan.host)
         preflight.check(self._plan, self._manifest.device)
+        _raise_open_files()
         tls.check(self._env, self._plan.node_ip)
         host = everywhere(self._plan.node_ip) if self._plan.role == "head" else "127.0.0.1"
         server = await status.listen(self._status, host, self._plan.ports.status)

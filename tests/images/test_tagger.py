@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.containers import IMAGE, run
+from tests.containers import IMAGE, ROOT, run
 from tests.images.conftest import PREFIX, VERSIONS
 
 pytestmark = pytest.mark.issue(7)
@@ -111,3 +111,15 @@ def test_what_is_no_image_of_ours() -> None:
     base = tagger(VERSIONS["base_image"])
     assert (base.returncode, len(base.stderr.splitlines())) == (70, 1)
     assert "has no /opt/ray-serve-cai/venv/bin/python3 that starts" in base.stderr
+
+
+def test_a_release_has_tags_a_page_and_a_bill_of_materials() -> None:
+    run("make", "release", "TARGETS=vllm-cpu", timeout=300)
+    tags = [line.removeprefix("ray-serve-cai:") for line in tagger(IMAGE).stdout.split()]
+    try:
+        here = {tag for tag in tags if run("docker", "image", "inspect", f"ray-serve-cai:{tag}", check=False).returncode == 0}
+        assert here == set(tags)
+        assert (ROOT / "build/release/vllm-cpu.md").read_text().startswith("# ")
+        assert json.loads((ROOT / "build/release/vllm-cpu.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    finally:
+        run("docker", "image", "rm", *(f"ray-serve-cai:{tag}" for tag in tags), check=False)

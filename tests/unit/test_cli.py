@@ -206,9 +206,11 @@ def test_a_plan_says_why_nothing_could_be_served(
         file.write_text(content)
     monkeypatch.setenv(name, str(file))
     code, out, err = run("plan", "--json")
-    (line,) = json.loads(out)["models"]
-    assert (code, err) == (refused, "")
-    assert line.startswith("error: ")
+    document = json.loads(out)
+    (line,) = document["models"]
+    assert code == refused
+    assert err == f"ray-serve-cai: error: {document['error']}\n"
+    assert line == f"error: {document['error']}"
     assert part in line
     assert f"{'models':15} {line}\n" in run("plan")[1]
 
@@ -224,6 +226,9 @@ def test_a_plan_that_cannot_be_made(run: Run, monkeypatch: pytest.MonkeyPatch) -
     code, out, err = run("plan")
     assert (code, out) == (64, "")
     assert "RSCAI_ROLE is 'wrkr'; use head, worker, single or auto." in one_line_error(err)
+    code, out, err = run("plan", "--json")
+    assert (code, json.loads(out)) == (64, {"error": "RSCAI_ROLE is 'wrkr'; use head, worker, single or auto."})
+    assert one_line_error(err)
 
 
 @pytest.mark.parametrize("value", ["1", "true", "yes"])

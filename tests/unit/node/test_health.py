@@ -38,13 +38,18 @@ def http(status: str, body: str) -> bytes:
 
 @pytest.mark.parametrize(("status", "code"), [("200 OK", 200), ("503 Service Unavailable", 503)])
 def test_status_and_document(answering: Callable[[bytes], int], status: str, code: int) -> None:
-    port = answering(http(status, json.dumps({"ready": code == 200})))
-    assert health.ask("/ready", port) == (code, {"ready": code == 200})
+    document = {"ready": code == 200, "phase": "any"}
+    assert health.ask("/ready", answering(http(status, json.dumps(document)))) == (code, document)
 
 
 def test_the_port_of_the_environment(answering: Callable[[bytes], int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RSCAI_STATUS_PORT", str(answering(http("200 OK", "{}"))))
-    assert health.ask("/health") == (200, {})
+    monkeypatch.setenv("RSCAI_STATUS_PORT", str(answering(http("200 OK", '{"phase": "any"}'))))
+    assert health.ask("/health") == (200, {"phase": "any"})
+
+
+def test_another_program_has_the_port(answering: Callable[[bytes], int]) -> None:
+    with pytest.raises(UnavailableError, match=r"what answers on 127\.0\.0\.1:\d+ is no launcher; stop that program"):
+        health.ask("/ready", answering(http("200 OK", '{"status": "ok"}')))
 
 
 def test_nothing_listens(free_port: int) -> None:
