@@ -74,7 +74,7 @@ release: venv ## Tag images by what is in them; their pages and bills of materia
 	done
 
 sizes: venv ## Measure the images that are here, by layer and package; writes docs/images-sizes.*
-	@$(VENV)/bin/python -m images.sizes
+	@$(VENV)/bin/python -m images.sizes && $(VENV)/bin/python docs/generate.py
 
 bench: venv ## Measure beside the bare engine and ray.serve.llm; writes docs/benchmarks.* (BENCH="--rounds 5")
 	@compose/docker-engine.sh && images/base.sh && images/build.sh

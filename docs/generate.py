@@ -141,7 +141,6 @@ HOST = {
     "HF_TOKEN": ("none", "Passed to the containers."),
     "HF_ENDPOINT": ("none", "Passed to the containers."),
     "HF_HUB_OFFLINE": ("none", "Passed to the nodes, and not to `fetch`."),
-    "TARGETS": ("the CPU images", "What `make image` builds: images, or groups of them, for example `vllm-cuda` or `cai`."),
     "SSL_CERT_FILE": ("none", "CA bundle for builds behind a proxy that opens TLS; else that of `PIP_CERT` or `REQUESTS_CA_BUNDLE`."),
     "BASE_IMAGE": ("the one in `images/versions.json`", "Another base image for the build."),
     "RSCAI_INSTALL_DOCKER": ("`yes`", "`no` forbids the installation of Docker."),
@@ -282,16 +281,35 @@ def _variable(port: str) -> str:
 
 
 def images() -> str:
-    """The matrix of images, from images/versions.json."""
+    """The matrix of images, from images/versions.json, with the sizes that were measured."""
     versions = json.loads((DOCS.parent / "images/versions.json").read_text(encoding="utf-8"))
+    sizes = json.loads((DOCS / "images-sizes.json").read_text(encoding="utf-8"))["images"]
     release = version("ray-serve-cai")
     rows = []
     for name, image in versions["images"].items():
         packages = image["packages"]
         engine = f"{image['engine']}{packages[image['distribution']]}"
         tag = f"{release}-{engine}-{'cu' + image['cuda'].replace('.', '') if image['cuda'] else 'cpu'}"
-        rows.append((f"`{name}`, `{name}-cai`", f"`{tag}`, `{tag}-cai`", packages["torch"], image["cuda"] or "none", packages["ray"]))
-    return table(("Images", "Tags of this release", "torch", "CUDA", "Ray"), rows)
+        weights = ", ".join(_gigabytes(sizes.get(one)) for one in (name, f"{name}-cai"))
+        rows.append(
+            (f"`{name}`, `{name}-cai`", f"`{tag}`, `{tag}-cai`", packages["torch"], image["cuda"] or "none", packages["ray"], weights)
+        )
+    return table(("Images", "Tags of this release", "torch", "CUDA", "Ray", "GB (with zstd)"), rows)
+
+
+def _gigabytes(size: dict[str, Any] | None) -> str:
+    return f"{size['size'] / 1e9:.2f} ({size['zstd'] / 1e9:.2f})" if size else "not measured"
+
+
+def runtimes() -> str:
+    """What each Cloudera AI runtime is called there, from the bake file."""
+    bake = (DOCS.parent / "images/docker-bake.hcl").read_text(encoding="utf-8")
+    rows = []
+    for name, text in re.findall(r'^target "(\S+-cai)" \{\n(.*?)^\}', bake, re.MULTILINE | re.DOTALL):
+        said = dict(re.findall(r'ML_RUNTIME_(\w+) = "(.*)"', text))
+        full = f"{said['SHORT_VERSION']}.{said['MAINTENANCE_VERSION']}"
+        rows.append((f"`{name}`", said["EDITION"], said["KERNEL"], full, said["CUDA_VERSION"] or "none"))
+    return table(("Image", "Edition", "Kernel", "Version", "CUDA"), rows)
 
 
 def exit_codes() -> str:
@@ -393,6 +411,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "contracts": contract_table,
     "host": host,
     "images": images,
+    "runtimes": runtimes,
     "ports": ports,
     "exit_codes": exit_codes,
     "ray_backend": lambda: REFERENCE["whole"](RayBackend),

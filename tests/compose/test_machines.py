@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -50,7 +51,29 @@ def test_gpus_shared_memory_and_limits_in_the_merged_file(file: str, engine: str
     assert node["ulimits"] == {"memlock": -1, "nofile": 1048576, "stack": 64 << 20}
 
 
-@pytest.mark.parametrize("files", [("head", "models"), ("cpu", "airgapped-cpu")])
+@pytest.mark.issue(7)
+@pytest.mark.parametrize("left_behind", ["ray-serve-cai:vllm-cpu", ""])
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_one_machine_with_gpus_in_the_merged_file(engine: str, left_behind: str, tmp_path: Path) -> None:
+    """Also after `make up`, whose choices stand in an .env file."""
+    choices = tmp_path / "env"
+    choices.write_text(f"IMAGE={left_behind}\nMIN_NODES=3\nWORKERS=2\nMODEL=demo\n")
+    words = ("--env-file", str(choices), "-f", "compose/cpu.yaml", "-f", "compose/cuda.yaml", "config", "--format", "json")
+    names = ("IMAGE", "SHM_SIZE", "MEMLOCK", "NOFILE", "MIN_NODES", "WORKERS")
+    env = {name: value for name, value in os.environ.items() if name not in names} | {"ENGINE": engine}
+    services = json.loads(run("docker", "compose", *words, env=env).stdout)["services"]
+    head = services["head"]
+    (device,) = head["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", -1, ["gpu"])
+    assert (head["image"], int(head["shm_size"])) == (f"ray-serve-cai:{engine}-cuda", 16 << 30)
+    assert head["ulimits"] == {"memlock": -1, "nofile": 1048576, "stack": 64 << 20}
+    assert head["build"]["args"] == {"DEVICE": "cuda", "ENGINE": engine, "EXTRA_INDEX_URL": "", "IMAGE": f"{engine}-cuda"}
+    assert (head["environment"]["RSCAI_ROLE"], head["environment"]["RSCAI_MIN_NODES"]) == ("head", "1")
+    assert head["ports"][0]["host_ip"] == "127.0.0.1"
+    assert services["worker"]["deploy"]["replicas"] == 0
+
+
+@pytest.mark.parametrize("files", [("head", "models"), ("cpu", "airgapped-cpu"), ("cpu", "cuda", "config")])
 def test_other_files_fit_together(files: tuple[str, ...]) -> None:
     assert config(*files) == (0, "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.containers import run, until
+from tests.containers import ROOT, run, until
 from tests.images.conftest import Inside, inspect
 
 pytestmark = pytest.mark.issue(7)
@@ -97,14 +98,15 @@ def test_a_notebook_cell_and_the_launcher(kernel: Kernel, cai_image: str) -> Non
 
 
 def test_a_model_is_served_below_the_platforms_user(kernel: Kernel, cai_image: str) -> None:
-    """The launcher as a child of a cell, on the port that the platform publishes, with the engine where it runs on a CPU."""
+    """The script of docs/cloudera-ai-runtime.md in a cell, with the engine where it runs on a CPU."""
     if "-cuda" in cai_image:
         pytest.skip("an engine for CUDA serves only where there is a GPU")
-    kernel.run(
-        "import os, subprocess\n"
-        "where = os.environ | {'RSCAI_MODEL': 'demo', 'RSCAI_PORT': '8100', 'RSCAI_BIND': '127.0.0.1'}\n"
-        "launcher = subprocess.Popen(['ray-serve-cai', 'node'], env=where, stdout=open('/tmp/launcher.log', 'w'), stderr=subprocess.STDOUT)"
-    )
+    page = (ROOT / "docs/cloudera-ai-runtime.md").read_text()
+    (script,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert script.endswith("launcher.wait()\n")
+    quiet = 'env=os.environ | node, stdout=open("/tmp/launcher.log", "w"), stderr=subprocess.STDOUT)'
+    script = script.removesuffix("launcher.wait()\n").replace("env=os.environ | node)", quiet)
+    kernel.run(f'import os\nos.environ["CDSW_APP_PORT"] = "8100"\n{script}')
     ask = (
         "import json, time, urllib.request\n"
         "body = json.dumps({'model': 'demo', 'temperature': 0, 'max_tokens': 32, 'messages': [{'role': 'user', 'content': 'What is ray-serve-cai?'}]})\n"
