@@ -33,6 +33,6 @@ def ask(path: str, port: int | None = None, host: str = "127.0.0.1") -> tuple[in
         connection.close()
     if "phase" not in document:
         raise UnavailableError(
-            f"what answers on {Address(host, port)} is no launcher; stop that program, or set RSCAI_STATUS_PORT to a free port on all nodes."
+            f"what answers on {Address(host, port)} is no launcher; stop it, or set RSCAI_STATUS_PORT to another port on all nodes."
         )
     return status, document

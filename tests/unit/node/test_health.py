@@ -48,7 +48,7 @@ def test_the_port_of_the_environment(answering: Callable[[bytes], int], monkeypa
 
 
 def test_another_program_has_the_port(answering: Callable[[bytes], int]) -> None:
-    with pytest.raises(UnavailableError, match=r"what answers on 127\.0\.0\.1:\d+ is no launcher; stop that program"):
+    with pytest.raises(UnavailableError, match=r"what answers on 127\.0\.0\.1:\d+ is no launcher; stop it"):
         health.ask("/ready", answering(http("200 OK", '{"status": "ok"}')))
 
 
