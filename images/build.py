@@ -31,6 +31,7 @@ from images.progress import progress
 from images.resolve import pip_settings
 
 LOG = ROOT / "build" / "image.log"
+PREFIX = "ray-serve-cai:"
 SOURCES = ("images", "ray_serve_cai", "pyproject.toml")
 
 
@@ -42,14 +43,15 @@ def build(wanted: Sequence[str]) -> None:
     """
     images = plan.expand(wanted, names(json.loads((ROOT / "images/versions.json").read_text())))
     around = plan.surroundings(os.environ, pip_settings())
-    prefix = os.environ.get("TAG_PREFIX", "ray-serve-cai:")
+    prefix = os.environ.get("TAG_PREFIX", PREFIX)
     if not shutil.which("docker"):
         raise BuildError("there is no docker command here; install Docker, or run: compose/docker-engine.sh", build_errors.UNREACHABLE)
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
     for batch in plan.batches(images):
         if root := _local_root():
-            present = [image for image in batch if _said("docker", "image", "inspect", "--format", "{{.Id}}", prefix + image)]
+            # Under any of its names an image that is here means that most of its layers are.
+            present = [image for image in batch if any(_id(name + image) for name in {prefix, PREFIX})]
             plan.check_disk(batch, present, shutil.disk_usage(root).free, root)
         _say(f"building {' '.join(batch)} (layers that did not change are kept)")
         started = time.monotonic()
@@ -91,6 +93,10 @@ def _bake(images: Sequence[str], around: Surroundings) -> None:
     if process.returncode:
         told = build_errors.explain("".join(kept))
         raise BuildError(f"{', '.join(images)}: {told.line} (log: {os.path.relpath(LOG, ROOT)})", told.exit_code)
+
+
+def _id(image: str) -> str:
+    return _said("docker", "image", "inspect", "--format", "{{.Id}}", image)
 
 
 def _local_root() -> Path | None:
