@@ -136,7 +136,7 @@ _RULES: tuple[tuple[str, str, int], ...] = (
     (r"^(torch \S+ is built for CUDA [^\n]+)", "{0}; correct images/versions.json, then run: make locks", PINS),
     (
         r"exit code: 137|signal: killed|out of memory|Cannot allocate memory|MemoryError",
-        "the step {step} was killed, most likely for memory; give Docker 8 GiB or more, and build one image at a time.",
+        "{step} was killed, most likely for memory; give Docker 8 GiB or more, and build one image at a time.",
         BUILD,
     ),
 )
@@ -152,7 +152,7 @@ def explain(log: str) -> Explanation:
     for pattern, line, code in _COMPILED:
         if found := pattern.search(failed.said):
             values = [" ".join(value.split()).rstrip(" .,;") for value in found.groups() if value]
-            return Explanation(_bounded(line.format(*values, step=failed.step or "of the build")), code)
+            return Explanation(_bounded(line.format(*values, step=f"the step {failed.step}" if failed.step else "a step")), code)
     where = f"the step {failed.step} failed" if failed.step else "the build failed"
     return Explanation(_bounded(f"{where}: {_last_words(failed.said)}"), BUILD)
 

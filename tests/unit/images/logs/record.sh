@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Records the logs beside this file: what BuildKit, uv, apt and images/manifest.py really print where a build fails.
 #   tests/unit/images/logs/record.sh [STAGE...]        needs the image ray-serve-cai:vllm-cpu, build/venv, and a package index
-# A CA bundle in SSL_CERT_FILE is used. Nothing gets a tag.
+# A CA bundle in SSL_CERT_FILE is used. Nothing gets a tag. By hand were made: disk-layer (a daemon with 400 MB), memory (--cgroup-parent with
+# 60 MB), base-tls (a registry with a certificate of its own), daemon (a DOCKER_HOST that is not there), built.txt and locks-*.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../../../.. && pwd)
