@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers import run
+from images.generate import names
+from images.plan import expand
+from tests.containers import ROOT, run
 
 pytestmark = pytest.mark.issue(7)
 PREFIX = "rscai-test-broken:"
@@ -51,6 +54,13 @@ def check(done: subprocess.CompletedProcess[str], code: int, words: str) -> None
     assert len(done.stderr.splitlines()) < 12
     assert tags() == [f"{PREFIX}vllm-cpu"]
     assert identity(f"{PREFIX}vllm-cpu") == identity(BASE)
+
+
+def test_bake_knows_the_groups_of_the_matrix() -> None:
+    groups = names(json.loads((ROOT / "images/versions.json").read_text()))
+    for group, images in groups.items():
+        printed = run("docker", "buildx", "bake", "--file", "images/docker-bake.hcl", "--print", group)
+        assert set(json.loads(printed.stdout)["target"]) == set(expand([group], groups)) == set(images)
 
 
 def test_a_step_that_fails_gives_no_image_a_tag(tree: Path, build: Build) -> None:
