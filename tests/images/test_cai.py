@@ -42,7 +42,7 @@ class Kernel:
         self._socket.send(json.dumps(message))
         printed = ""
         while True:
-            answer = json.loads(self._socket.recv(timeout=120))
+            answer = json.loads(self._socket.recv(timeout=300))
             if answer["parent_header"].get("msg_id") != header["msg_id"]:
                 continue
             if answer["msg_type"] == "stream" and answer["content"]["name"] == "stdout":
@@ -111,7 +111,7 @@ def test_a_model_is_served_below_the_platforms_user(kernel: Kernel, cai_image: s
         "import json, time, urllib.request\n"
         "body = json.dumps({'model': 'demo', 'temperature': 0, 'max_tokens': 32, 'messages': [{'role': 'user', 'content': 'What is ray-serve-cai?'}]})\n"
         "told = ''\n"
-        "for _ in range(170):\n"
+        "for _ in range(500):\n"
         "    try:\n"
         "        request = urllib.request.Request('http://127.0.0.1:8100/v1/chat/completions', body.encode(), {'Content-Type': 'application/json'})\n"
         "        told = json.load(urllib.request.urlopen(request, timeout=60))['choices'][0]['message']['content']\n"
