@@ -10,7 +10,7 @@ import json
 import platform
 import re
 import sys
-from importlib.metadata import distribution, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 
@@ -32,13 +32,21 @@ def torch_cuda() -> str | None:
     return found[1] if found else None
 
 
+def installed(package: str) -> str:
+    """The version of a distribution; ``none`` where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
 def main(versions_file: str, name: str, variant: str, *sources: str) -> None:
     """Print the manifest."""
     versions = json.loads(Path(versions_file).read_text())
     image = versions["images"][name]
     for package, pinned in image["packages"].items():
-        if version(package) != pinned:
-            sys.exit(f"{package} {version(package)} is installed and versions.json pins {pinned}; run: make locks")
+        if (found := installed(package)) != pinned:
+            sys.exit(f"{package} {found} is installed and versions.json pins {pinned}; run: make locks")
     if not platform.python_version().startswith(versions["python"] + "."):
         sys.exit(f"Python {platform.python_version()} is in the image and versions.json wants {versions['python']}")
     if torch_cuda() != image["cuda"]:

@@ -84,7 +84,7 @@ def debian_licence(copyright_file: str) -> str:
     The file itself stays in the image. https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
     """
     named = {line.partition(":")[2].strip() for line in copyright_file.splitlines() if line.startswith("License:")} - {""}
-    return " AND ".join(sorted(named or {name.rstrip(".") for name in COMMON.findall(copyright_file)})) or UNKNOWN
+    return " AND ".join(sorted(named or {name.rstrip(".-") for name in COMMON.findall(copyright_file)})) or UNKNOWN
 
 
 def bill(parts: Sequence[Part], name: str, version: str, epoch: str | None = None) -> str:

@@ -1,5 +1,6 @@
 """The entrypoint: what needs no prefix, and what runs as it is."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def start(path: str, *arguments: str) -> str:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_needs_no_prefix(path: str, name: str) -> None:
     assert start(path, name, "--json") == f"ray-serve-cai {name} --json"
+
+
+def test_it_lists_the_commands_and_no_others() -> None:
+    listed = re.search(r"^  -\* \| (.+)\) exec ray-serve-cai", (IMAGES / "entrypoint.sh").read_text(), re.MULTILINE)
+    assert listed is not None
+    assert sorted(listed[1].split(" | ")) == COMMANDS
 
 
 def test_options_are_ours_and_no_argument_is_a_node(path: str) -> None:

@@ -133,3 +133,37 @@ def test_what_a_distribution_says_of_its_licence(fields: list[tuple[str, str]], 
 def test_what_a_copyright_file_says() -> None:
     assert sbom.debian_licence("License: GPL-2+\n text\n\nLicense: Expat\nLicense: Expat\n") == "Expat AND GPL-2+"
     assert sbom.debian_licence("It was downloaded from somewhere.") == sbom.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("see `/usr/share/common-licenses/GPL-2'.", "GPL-2"),
+        (
+            "in /usr/share/common-licenses/LGPL-2.1.\nand /usr/share/common-licenses/GPL-3, or /usr/share/common-licenses/GPL-3.",
+            "GPL-3 AND LGPL-2.1",
+        ),
+        ("License: Expat\n see /usr/share/common-licenses/GPL-2", "Expat"),
+        ("License:\nsee /usr/share/common-licenses/Artistic", "Artistic"),
+        ("all of /usr/share/common-licenses/", sbom.UNKNOWN),
+    ],
+    ids=["quoted", "several", "format goes first", "empty field", "directory"],
+)
+def test_a_copyright_file_of_the_older_kind(text: str, licence: str) -> None:
+    assert sbom.debian_licence(text) == licence
+
+
+@pytest.mark.parametrize(
+    "licence", ["Apache-2.0", "apache-2.0", "MIT OR Apache-2.0", "MIT AND", "(", "MIT License AND GPL-2+", "é", sbom.UNKNOWN]
+)
+def test_whatever_a_licence_says_the_bill_is_valid(licence: str) -> None:
+    made = sbom.bill([sbom.Part("pypi", "a", "1", licence)], "it", "1")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(made) is None
+    assert ("licenses" in json.loads(made)["components"][0]) == (licence != sbom.UNKNOWN)
+
+
+def test_a_part_more_or_another_name_is_another_bill() -> None:
+    parts = [sbom.Part("pypi", "a", "1"), sbom.Part("deb", "a", "1", architecture="amd64", distribution="debian")]
+    made = [sbom.bill(parts, "it", "1"), sbom.bill(parts, "other", "1"), sbom.bill(parts, "it", "2"), sbom.bill(parts[:1], "it", "1")]
+    assert made[0] == sbom.bill(parts, "it", "1")
+    assert len({json.loads(text)["serialNumber"] for text in made}) == len(made)
