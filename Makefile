@@ -6,15 +6,15 @@ COMPOSE := docker compose -f compose/cpu.yaml
 VENV := build/venv
 PYTHON ?= python3
 NOTHING = { echo "ray-serve-cai: nothing is running; make up starts it" >&2; exit 69; }
-export MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
+export IMAGE MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
-.PHONY: help up down upgrade status logs image locks generate test test-full test-cuda release sizes bench lint venv
+.PHONY: help up down upgrade status logs image wheelhouse locks generate test test-full test-cuda release bundle sizes bench lint venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo "  example: make up MODEL=demo WORKERS=2"
 
-up: ## Build what is missing, start the cluster, wait until it answers (MODEL= WORKERS= ENGINE= PORT=)
+up: ## Build what is missing, start the cluster, wait until it answers (MODEL= WORKERS= ENGINE= PORT= IMAGE=)
 	@compose/up.sh
 
 down: ## Stop the cluster and remove its containers; models and token stay in volumes
@@ -33,6 +33,9 @@ logs: ## Follow the logs of all nodes
 
 image: ## Build the CPU images, or others (TARGETS="vllm-cuda", "cai", "all")
 	@compose/docker-engine.sh && images/base.sh && images/build.sh $${TARGETS:-cpu}
+
+wheelhouse: ## Collect what images are built from, for a build without a network (TARGETS="vllm-cpu")
+	@compose/docker-engine.sh && images/base.sh && $(PYTHON) -m images.wheelhouse $${TARGETS:-cpu}
 
 locks: venv ## Resolve the images' dependency locks anew
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" $(PYTHON) -m images.generate --locks
@@ -72,6 +75,9 @@ release: venv ## Tag images by what is in them; their pages and bills of materia
 	  $(VENV)/bin/python -m images.tagger ray-serve-cai:$$image --page build/release/$$image.md && \
 	  docker run --rm --network none ray-serve-cai:$$image cat /opt/ray-serve-cai/sbom.cdx.json >build/release/$$image.cdx.json || exit; \
 	done
+
+bundle: venv ## Write an archive with an image and all it takes to start it without a network (TARGETS="vllm-cpu")
+	@for image in $${TARGETS:-vllm-cpu}; do $(VENV)/bin/python -m images.bundle ray-serve-cai:$$image || exit; done
 
 sizes: venv ## Measure the images that are here, by layer and package; writes docs/images-sizes.*
 	@$(VENV)/bin/python -m images.sizes && $(VENV)/bin/python docs/generate.py

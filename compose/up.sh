@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings up the cluster of compose/cpu.yaml and waits until it answers. `make up` calls it with
-# MODEL (demo), WORKERS (1), ENGINE (vllm), PORT (8000), BIND (127.0.0.1) in the environment.
-# Exit codes: 0 ready, 64 a value is wrong, otherwise the head's own or the step's.
+# MODEL (demo), WORKERS (1), ENGINE (vllm), PORT (8000), BIND (127.0.0.1) in the environment. With IMAGE it starts that image, which
+# Docker has or pulls, and builds nothing; one for CUDA runs on its own on this machine's GPUs.
+# Exit codes: 0 ready, 64 a value is wrong, 69 no such image or no Docker, otherwise the head's own or the step's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +13,9 @@ fail() {
   printf 'ray-serve-cai: error: %s\n' "$*" >&2
   exit "$code"
 }
-compose() { docker compose -f compose/cpu.yaml "$@"; }
+files=(-f compose/cpu.yaml)
+compose() { docker compose "${files[@]}" "$@"; }
+label() { docker image inspect --format "{{index .Config.Labels \"io.ray-serve-cai.$1\"}}" "$image"; }
 head_id() { compose ps --all --quiet head; }
 
 model=${MODEL:-demo} workers=${WORKERS:-1} engine=${ENGINE:-vllm} port=${PORT:-8000} bind=${BIND:-127.0.0.1}
@@ -21,8 +24,9 @@ timeout_s=${READY_TIMEOUT_S:-600} name=${MODEL_NAME:-} mount=""
 [[ $workers =~ ^[0-9]{1,3}$ ]] || fail 64 "WORKERS is '$workers'; use a whole number, for example WORKERS=2."
 [[ $port =~ ^[0-9]{1,5}$ ]] && [ "$port" -ge 1 ] && [ "$port" -le 65535 ] || fail 64 "PORT is '$port'; use 1 to 65535."
 [[ $engine =~ ^[a-z0-9_-]+$ ]] || fail 64 "ENGINE is '$engine'; use vllm or sglang."
-image=ray-serve-cai:$engine-cpu
-grep -q "\"$engine-cpu\"" images/versions.json || fail 78 "ENGINE is '$engine', for which there is no CPU image; use ENGINE=vllm or ENGINE=sglang."
+image=${IMAGE:-ray-serve-cai:$engine-cpu}
+[ -n "${IMAGE:-}" ] || grep -q "\"$engine-cpu\"" images/versions.json ||
+  fail 78 "ENGINE is '$engine', for which there is no CPU image; use ENGINE=vllm or ENGINE=sglang."
 
 # A directory of this machine is mounted into every container; anything else is a shipped name or a hub id.
 case $model in
@@ -36,9 +40,21 @@ case $model in
     ;;
 esac
 
-compose/docker-engine.sh
-images/base.sh
-images/build.sh "$engine-cpu"
+if [ -z "${IMAGE:-}" ]; then
+  compose/docker-engine.sh
+  images/base.sh
+  images/build.sh "$engine-cpu"
+else
+  docker compose version >/dev/null 2>&1 || fail 69 "there is no 'docker compose' here; install Docker Engine 24 or newer with Compose v2."
+  docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" >/dev/null ||
+    fail 69 "IMAGE is '$image', which Docker neither has nor can pull; load it (docker load), or build one: make up without IMAGE."
+  engine=$(label engine)
+  [ -n "$engine" ] || fail 64 "IMAGE is '$image', which is no image of ray-serve-cai: it has no label io.ray-serve-cai.engine."
+  if [ "$(label device)" = cuda ]; then
+    files+=(-f compose/cuda.yaml)
+    workers=0
+  fi
+fi
 
 # What another program listens on is found before anything that runs is touched.
 if ! compose port head 8000 2>/dev/null | grep -q ":$port\$" && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
@@ -55,6 +71,7 @@ trap restore EXIT
 (umask 077 && rm -f compose/.env && : >compose/.env) # it may hold HF_TOKEN
 cat >compose/.env <<ENV
 IMAGE=$image
+CUDA_IMAGE=$image
 MODEL=$model
 MODEL_NAME=$name
 MODEL_MOUNT=${mount:-models}
@@ -69,7 +86,7 @@ HF_ENDPOINT='${HF_ENDPOINT:-}'
 HF_HUB_OFFLINE='${HF_HUB_OFFLINE:-}'
 ENV
 # The file decides from here on, for this run and for every later `docker compose -f compose/cpu.yaml`.
-unset MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
+unset IMAGE MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
 say "cluster: starting 1 head and $workers worker(s)"
 started=$SECONDS
@@ -120,5 +137,5 @@ Base URL   http://$address:$port/v1
   curl http://$address:$port/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{"model": "$served", "messages": [{"role": "user", "content": "What is ray-serve-cai?"}]}'
 
-Stop it    make down
+Stop it    ${STOP:-make down}
 READY

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Ensures that the base image is there: BASE_IMAGE, or the one that images/versions.json names.
 #
-# There already: nothing happens. Otherwise it is pulled; where no registry answers, root on Debian or Ubuntu
-# makes a debian:* image with debootstrap, from the archive that the machine's own apt sources use.
+# There already: nothing happens. Otherwise it is loaded from WHEELHOUSE where that is set, or pulled; where no registry
+# answers, root on Debian or Ubuntu makes a debian:* image with debootstrap, from DEBIAN_MIRROR or the archive that the
+# machine's own apt sources use.
 # Exit codes: 0 it is there, 69 it could not be had (one line says why).
 set -euo pipefail
 
@@ -17,8 +18,8 @@ fail() {
 
 # The archive for debootstrap: this machine's own if it is Debian (whichever format its sources have).
 debian_mirror() {
-  local uri=""
-  if grep -qs '^ID=debian' /etc/os-release; then
+  local uri=${DEBIAN_MIRROR:-}
+  if [ -z "$uri" ] && grep -qs '^ID=debian' /etc/os-release; then
     # shellcheck disable=SC2016  # apt's own fields
     uri=$(apt-get indextargets --format '$(REPO_URI) $(SITE)' 'Created-By: Packages' |
       awk '$1 ~ /^https?:/ && $1 !~ /security/ { print $1; exit }')
@@ -58,7 +59,16 @@ Components: main
 Signed-By: $KEYRING
 SOURCES
   cp /etc/resolv.conf "$root/etc/resolv.conf"
-  DEBIAN_FRONTEND=noninteractive chroot "$root" sh -c 'apt-get update -qq && apt-get upgrade -y -qq' >"$work/log" 2>&1 </dev/null ||
+  local mirror=${DEBIAN_MIRROR:-} options=""
+  if [ -n "$mirror" ]; then
+    local security=${DEBIAN_SECURITY_MIRROR-$mirror-security}
+    {
+      printf "deb [signed-by=$KEYRING] $mirror %s main\n" "$suite" "$suite-updates"
+      [ -z "$security" ] || printf "deb [signed-by=$KEYRING] $security %s main\n" "$suite-security"
+    } >"$root/tmp/sources.list"
+    options="-o Dir::Etc::SourceList=/tmp/sources.list -o Dir::Etc::SourceParts=/dev/null"
+  fi
+  DEBIAN_FRONTEND=noninteractive chroot "$root" sh -c "apt-get $options update -qq && apt-get $options upgrade -y -qq" >"$work/log" 2>&1 </dev/null ||
     say "security updates could not be had, the image holds the release as it is: $(tail -n 1 "$work/log")"
 }
 
@@ -88,6 +98,13 @@ main() {
   image=${image:-$(sed -n 's/.*"base_image": *"\([^"]*\)".*/\1/p' "$(dirname "$0")/versions.json")}
   ! docker image inspect "$image" >/dev/null 2>&1 || return 0
 
+  if [ -n "${WHEELHOUSE:-}" ]; then
+    say "loading $image from $WHEELHOUSE"
+    if ! docker load --quiet --input "$WHEELHOUSE/base.tar" >/dev/null 2>&1 || ! docker image inspect "$image" >/dev/null 2>&1; then
+      fail "$WHEELHOUSE/base.tar holds no $image that Docker can load; collect it where there is a network: make wheelhouse"
+    fi
+    return
+  fi
   say "pulling $image (at most $PULL_TIMEOUT_S s)"
   if answer=$(timeout "$PULL_TIMEOUT_S" docker pull --quiet "$image" 2>&1); then
     say "pulled $image"

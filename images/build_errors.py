@@ -13,6 +13,14 @@ BUILD, DISK, UNREACHABLE, PINS = 70, 74, 69, 78
 CHARACTERS = 700
 
 
+class BuildError(RuntimeError):
+    """The build cannot be done; the text is for a person. Exit codes are those of sysexits.h."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
 @dataclass(frozen=True)
 class Explanation:
     """One line for a person, and the exit code that goes with it."""

@@ -27,9 +27,7 @@ KERNEL
 
 mkdir -p /etc/pki/tls/certs
 ln -sf /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt
-rm -rf /etc/krb5.conf /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /var/log/* \
-  /var/lib/dpkg/*-old /var/cache/debconf/*-old
-find / -xdev -perm /6000 -type f -exec chmod a-s {} +
+rm -rf /etc/krb5.conf /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /var/log/*
 find /etc /opt /usr -xdev -type d -exec chown cdsw:cdsw {} +
 chown cdsw:cdsw /var/lib/ray-serve-cai
 chmod 777 /etc /etc/alternatives

@@ -47,6 +47,10 @@ class Daemon:
             raise NoImageError(f"Docker has no image {name!r}; build it with images/build.sh, or pull it.") from error
         return Image(found["Id"], found["Created"], found["Size"], found["Config"].get("Labels") or {})
 
+    def layers(self, name: str) -> list[str]:
+        """The digests of an image's layers, uncompressed, base first: the same wherever the image is."""
+        return list(self._client.images.get(name).attrs["RootFS"]["Layers"])
+
     def probe(self, name: str) -> str:
         """What images/probe.py prints in a container of the image, which has no network and changes nothing.
 

@@ -16,6 +16,14 @@ variable "TAG_PREFIX" {
   default = "ray-serve-cai:"
 }
 
+variable "NETWORK" {
+  default = "default"
+}
+
+variable "COLLECTED" {
+  default = "build/collected"
+}
+
 group "default" {
   targets = ["vllm-cpu", "sglang-cpu"]
 }
@@ -48,6 +56,7 @@ target "vllm-cpu" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -78,6 +87,7 @@ target "vllm-cpu-cai" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -115,6 +125,7 @@ target "sglang-cpu" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -145,6 +156,7 @@ target "sglang-cpu-cai" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -182,6 +194,7 @@ target "vllm-cuda" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -214,6 +227,7 @@ target "vllm-cuda-cai" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -253,6 +267,7 @@ target "sglang-cuda" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -285,6 +300,7 @@ target "sglang-cuda-cai" {
   context = "."
   dockerfile = "images/Dockerfile"
   target = "final"
+  network = NETWORK
   args = {
     BASE_IMAGE = BASE_IMAGE
     SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH
@@ -318,4 +334,74 @@ target "sglang-cuda-cai" {
     "org.opencontainers.image.revision" = REVISION
     "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")
   }
+}
+
+target "collected-debs" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "collected-debs"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+  }
+  output = ["type=local,dest=${COLLECTED}"]
+}
+
+target "collected-tool-wheels" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "collected-tool-wheels"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+  }
+  output = ["type=local,dest=${COLLECTED}"]
+}
+
+target "collected-vllm-cpu" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "collected-wheels"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    IMAGE = "vllm-cpu"
+    DEVICE = "cpu"
+  }
+  output = ["type=local,dest=${COLLECTED}"]
+}
+
+target "collected-sglang-cpu" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "collected-wheels"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    IMAGE = "sglang-cpu"
+    DEVICE = "cpu"
+  }
+  output = ["type=local,dest=${COLLECTED}"]
+}
+
+target "collected-vllm-cuda" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "collected-wheels"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    IMAGE = "vllm-cuda"
+    DEVICE = "cuda"
+    EXTRA_INDEX_URL = ""
+  }
+  output = ["type=local,dest=${COLLECTED}"]
+}
+
+target "collected-sglang-cuda" {
+  context = "."
+  dockerfile = "images/Dockerfile"
+  target = "collected-wheels"
+  args = {
+    BASE_IMAGE = BASE_IMAGE
+    IMAGE = "sglang-cuda"
+    DEVICE = "cuda"
+    EXTRA_INDEX_URL = ""
+  }
+  output = ["type=local,dest=${COLLECTED}"]
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from images.build_errors import explain
-from images.resolve import LockError, locks
+from images.resolve import LockError, locks, tools_lock
 
 IMAGES = Path(__file__).resolve().parent
 ROOT = IMAGES.parent
@@ -26,7 +26,13 @@ ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 DEVICES = {"cpu": "CPU", "cuda": "CUDA"}
 CDSW = "8536:8536"
 """User and group under which Cloudera AI runs everything."""
-VARIABLES = {"REVISION": "", "SOURCE_DATE_EPOCH": "0", "TAG_PREFIX": "ray-serve-cai:"}
+VARIABLES = {
+    "REVISION": "",
+    "SOURCE_DATE_EPOCH": "0",
+    "TAG_PREFIX": "ray-serve-cai:",
+    "NETWORK": "default",
+    "COLLECTED": "build/collected",
+}
 
 
 def names(versions: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -86,7 +92,21 @@ def bake(versions: Mapping[str, Any], package_version: str) -> str:
         parts.append(_target(name, arguments, labels(name, image, versions, package_version, "engine")))
         arguments |= {"VARIANT": "cai", "OWNER": CDSW} | runtime(image, versions)
         parts.append(_target(f"{name}-cai", arguments, labels(f"{name}-cai", image, versions, package_version, "cai")))
+    parts += [_collector(stage, stage, {}) for stage in ("collected-debs", "collected-tool-wheels")]
+    for name, image in versions["images"].items():
+        arguments = {"IMAGE": name, "DEVICE": image["device"]} | ({"EXTRA_INDEX_URL": ""} if image["device"] == "cuda" else {})
+        parts.append(_collector(f"collected-{name}", "collected-wheels", arguments))
     return "\n\n".join(parts) + "\n"
+
+
+def _collector(name: str, stage: str, arguments: Mapping[str, str]) -> str:
+    """A target of `make wheelhouse`: it fills one directory."""
+    lines = ["    BASE_IMAGE = BASE_IMAGE", *(f"    {key} = {json.dumps(value)}" for key, value in arguments.items())]
+    return (
+        f'target {json.dumps(name)} {{\n  context = "."\n  dockerfile = "images/Dockerfile"\n  target = {json.dumps(stage)}\n'
+        "  args = {\n" + "\n".join(lines) + "\n  }\n"
+        '  output = ["type=local,dest=${COLLECTED}"]\n}'
+    )
 
 
 def _target(name: str, arguments: Mapping[str, str], labels: Mapping[str, str]) -> str:
@@ -96,7 +116,7 @@ def _target(name: str, arguments: Mapping[str, str], labels: Mapping[str, str]) 
     labelled.append('    "org.opencontainers.image.revision" = REVISION')
     labelled.append('    "org.opencontainers.image.created" = timeadd("1970-01-01T00:00:00Z", "${SOURCE_DATE_EPOCH}s")')
     return (
-        f'target {json.dumps(name)} {{\n  context = "."\n  dockerfile = "images/Dockerfile"\n  target = "final"\n'
+        f'target {json.dumps(name)} {{\n  context = "."\n  dockerfile = "images/Dockerfile"\n  target = "final"\n  network = NETWORK\n'
         "  args = {\n" + "\n".join(lines) + "\n  }\n"
         f'  tags = ["${{TAG_PREFIX}}{name}"]\n'
         "  labels = {\n" + "\n".join(labelled) + "\n  }\n}"
@@ -113,14 +133,16 @@ def main() -> int:
     package = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     wanted = {BAKE: bake(versions, package[1] if package else "0")}
     if arguments.locks:
-        for name, image in versions["images"].items():
-            print(f"locks: resolving {name}", file=sys.stderr)
-            try:
+        name = "build tools"
+        try:
+            wanted[IMAGES / "locks/tools.txt"] = tools_lock(versions)
+            for name, image in versions["images"].items():
+                print(f"locks: resolving {name}", file=sys.stderr)
                 wanted |= {IMAGES / "locks" / name / f"{layer}.txt": text for layer, text in locks(image, versions).items()}
-            except LockError as error:
-                told = explain(error.log)
-                print(f"ray-serve-cai: error: {name}: {told.line}", file=sys.stderr)
-                return told.exit_code
+        except LockError as error:
+            told = explain(error.log)
+            print(f"ray-serve-cai: error: {name}: {told.line}", file=sys.stderr)
+            return told.exit_code
     stale = [path for path, content in wanted.items() if not path.exists() or path.read_text() != content]
     for path in stale:
         if arguments.check:

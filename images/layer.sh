@@ -8,6 +8,7 @@ layer=$1
 venv=/opt/ray-serve-cai/venv
 index=()
 [ -z "${EXTRA_INDEX_URL:-}" ] || index=(--extra-index-url "$EXTRA_INDEX_URL" --index-strategy unsafe-best-match)
+[ ! -e /wheels/COMPLETE ] || index=(--no-index) # a wheelhouse
 
 # The wheels of a CUDA image are not kept unpacked for another build: that would be as much again as they take here.
 if [ "$DEVICE" = cuda ]; then

@@ -15,6 +15,9 @@ PHASES = {
     "jupyter": "notebook gateway ({engine})",
     "variant-cai": "Cloudera AI runtime ({image})",
     "package": "package",
+    "collecting-debs": "Debian packages",
+    "collecting-tool-wheels": "build tools' wheels",
+    "collecting-wheels": "wheels",
     "bill": "bill of materials ({image})",
     "assembled": "imports and manifest ({image})",
 }

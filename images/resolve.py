@@ -1,5 +1,7 @@
 """The images' dependency locks: images/locks/<image>/{torch,engine,ray,cai}.txt, one file per layer, with hashes.
 
+images/locks/tools.txt is what builds them.
+
 An image's dependencies are resolved once, as a whole. Then each goes to the slowest layer that needs it: torch's closure and the CUDA
 toolkit's, what the engine needs besides, and what is left for Ray and this package. cai.txt is what the notebook gateway adds.
 """
@@ -51,6 +53,16 @@ def locks(image: Mapping[str, Any], versions: Mapping[str, Any]) -> dict[str, st
     return split(whole, torch, engine, cai)
 
 
+def tools_lock(versions: Mapping[str, Any]) -> str:
+    """The text of images/locks/tools.txt: what builds the images.
+
+    Raises:
+        LockError: the pins do not resolve, or an index cannot be reached.
+    """
+    nothing: dict[str, Any] = {"device": "cpu", "constraints": {}, "overrides": {}, "excluded": []}
+    return _Resolver(nothing, versions["python"]).compile(_pins(versions["build_tools"]), hashes=True)
+
+
 def split(whole: Mapping[str, str], torch: Iterable[str], engine: Iterable[str], cai: Mapping[str, str]) -> dict[str, str]:
     """Give each locked package to one layer.
 
@@ -81,10 +93,13 @@ def entries(lock: str) -> dict[str, str]:
 
 
 def pip_settings() -> dict[str, str]:
-    """This machine's pip settings under the names that uv knows."""
+    """This machine's pip settings under the names that uv knows; indexes that are files are left out, since builds do not see them."""
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=False, stdout=subprocess.PIPE, text=True).stdout
-    found = {key.rsplit(".", 1)[1]: value.strip("'") for key, _, value in (line.partition("=") for line in listed.splitlines())}
-    names = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX"}
+    lines = sorted(listed.splitlines(), key=lambda line: line.startswith(":env:"))  # the environment goes before files
+    found = {key.rsplit(".", 1)[1]: value.strip("'") for key, _, value in (line.partition("=") for line in lines)}
+    extra = [url for url in found.get("extra-index-url", "").replace("\\n", " ").split() if url.startswith(("http://", "https://"))]
+    found["extra-index-url"] = " ".join(extra)
+    names = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
     return {"UV_NATIVE_TLS": "1"} | {uv: found[pip] for pip, uv in names.items() if found.get(pip)}
 
 
@@ -97,8 +112,8 @@ class _Resolver:
         settings = pip_settings()
         if image["device"] == "cuda":
             # A directory of wheels usually holds CPU builds of torch, which any pin of a plain version prefers.
-            settings.pop("UV_FIND_LINKS", None)
-        self.environment = os.environ | settings
+            settings = {name: value for name, value in settings.items() if name not in {"UV_FIND_LINKS", "UV_INDEX"}}
+        self.environment = os.environ | {"UV_INDEX_STRATEGY": "unsafe-best-match"} | settings
 
     def compile(self, requirements: Iterable[str], held: Iterable[str] = (), hashes: bool = False) -> str:
         with tempfile.TemporaryDirectory() as scratch:

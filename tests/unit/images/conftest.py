@@ -76,6 +76,9 @@ class FakeDaemon:
             raise NoImageError(f"Docker has no image {name!r}")
         return self.found
 
+    def layers(self, name: str) -> list[str]:
+        return ["sha256:1", "sha256:2"]
+
     def probe(self, name: str) -> str:
         return self.told
 
@@ -97,7 +100,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     def connect() -> Iterator[FakeDaemon]:
         yield fake
 
-    for module in ("images.tagger", "images.sizes"):
+    for module in ("images.tagger", "images.sizes", "images.bundle"):
         monkeypatch.setattr(f"{module}.connect", connect)
     monkeypatch.setattr("images.revision.build_id_at", lambda commit, image: None)
     return fake

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from images import build
+from images import build, buildkit
 from images.resolve import pip_settings
 
 pytestmark = pytest.mark.issue(7)
@@ -29,11 +29,11 @@ esac
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Builds with a Docker whose bake prints a recorded log; what it was asked stands in ``asked``."""
-    for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "TAG_PREFIX", "PIP_INDEX_URL", "PIP_FIND_LINKS"):
+    for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "TAG_PREFIX", "PIP_INDEX_URL", "PIP_FIND_LINKS", "WHEELHOUSE", "DEBIAN_MIRROR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(build, "LOG", tmp_path / "image.log")
+    monkeypatch.setattr(buildkit, "LOG", tmp_path / "image.log")
     (tmp_path / "docker").write_text(DOCKER.format(tmp_path))
     (tmp_path / "docker").chmod(0o755)
 

@@ -66,6 +66,7 @@ def test_pins_that_do_not_resolve_are_one_line(capsys: pytest.CaptureFixture[str
         raise generate.LockError("error: No solution found when resolving dependencies\n  cause: Because a depends on b==2 and you require b==1, no.\n")
 
     monkeypatch.setattr(generate, "locks", locks)
+    monkeypatch.setattr(generate, "tools_lock", lambda versions: "")
     monkeypatch.setattr("sys.argv", ["generate.py", "--locks"])
     assert generate.main() == 78
     last = capsys.readouterr().err.splitlines()[-1]

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from images.build_errors import BuildError
 from images.generate import names
-from images.plan import NEEDED_GB, BuildError, Surroundings, batches, ca_bundle, check_disk, expand, files, settings, surroundings
+from images.plan import NEEDED_GB, batches, check_disk, expand, settings
+from images.surroundings import Surroundings, files, surroundings
 
 pytestmark = pytest.mark.issue(7)
 GROUPS = names(json.loads((Path(__file__).parents[3] / "images/versions.json").read_text()))
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-NOTHING = Surroundings(None, None, None)
+NOTHING = Surroundings()
 
 
 @pytest.mark.parametrize(
@@ -72,9 +74,9 @@ def test_an_index_and_a_ca_bundle_reach_the_build_as_secrets(tmp_path: Path) -> 
     }
 
 
-def test_wheels_of_this_machine_are_for_cpu_images_only(tmp_path: Path) -> None:
+def test_wheels_of_this_machine_stand_in_for_pytorchs_index(tmp_path: Path) -> None:
     around = surroundings({}, {"UV_FIND_LINKS": f"/none {tmp_path} https://wheels/"})
-    options = settings(["vllm-cpu", "vllm-cpu-cai", "vllm-cuda", "vllm-cuda-cai"], around, Path("/s"))
+    options = settings(["vllm-cpu", "vllm-cpu-cai"], around, Path("/s"))
     assert options[::2] == ["--set"] * 4
     assert options[1::2] == [
         f"vllm-cpu.contexts.wheels={tmp_path}",
@@ -84,33 +86,19 @@ def test_wheels_of_this_machine_are_for_cpu_images_only(tmp_path: Path) -> None:
     ]
 
 
-def test_the_first_variable_that_is_set_names_the_ca_bundle(tmp_path: Path) -> None:
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text(f"# a comment\n{PEM}")
-    assert ca_bundle({"SSL_CERT_FILE": "", "PIP_CERT": str(bundle), "REQUESTS_CA_BUNDLE": "/none"}) == bundle
+def test_so_does_a_further_index() -> None:
+    around = surroundings({}, {"UV_INDEX": "https://a/simple https://b/simple"})
+    assert settings(["vllm-cpu"], around, Path("/s"))[-1] == "vllm-cpu.args.EXTRA_INDEX_URL="
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("none.pem", None, r"cannot be read \(No such file or directory\)"),
-        ("", None, r"cannot be read \(Is a directory\)"),
-        ("key.pem", "-----BEGIN PRIVATE KEY-----\n", "holds no certificate in PEM form"),
-        ("ca.der", "0\x82\x03", "holds no certificate in PEM form"),
-    ],
-)
-def test_a_ca_bundle_that_is_none(tmp_path: Path, name: str, content: str | None, words: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(BuildError, match=f"PIP_CERT is '{tmp_path / name}', which {words}; name a CA bundle, or unset it") as caught:
-        ca_bundle({"PIP_CERT": str(tmp_path / name)})
-    assert caught.value.exit_code == 66
-
-
-@pytest.mark.usefixtures("without_rights")
-def test_a_ca_bundle_that_may_not_be_read() -> None:
-    with pytest.raises(BuildError, match=r"SSL_CERT_FILE is '/etc/shadow', which cannot be read \(Permission denied\)"):
-        ca_bundle({"SSL_CERT_FILE": "/etc/shadow"})
+def test_a_wheelhouse_goes_before_all_else(tmp_path: Path) -> None:
+    around = surroundings({"WHEELHOUSE": "/w"}, {"UV_FIND_LINKS": str(tmp_path)})
+    assert settings(["vllm-cpu-cai"], around, Path("/s"))[1::2] == [
+        "vllm-cpu-cai.contexts.wheels=/w/wheels/vllm-cpu",
+        "vllm-cpu-cai.contexts.tool-wheels=/w/tool-wheels",
+        "vllm-cpu-cai.contexts.debs=/w/debs",
+        "vllm-cpu-cai.args.EXTRA_INDEX_URL=",
+    ]
 
 
 @pytest.mark.parametrize(

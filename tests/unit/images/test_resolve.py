@@ -1,5 +1,6 @@
 """How locked packages are given to layers."""
 
+import json
 import re
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_each_package_is_in_one_layer(whole: set[str], torch: set[str], engine: 
     assert layers["cai"] == cai - whole
 
 
-@pytest.mark.parametrize("image", sorted(path.name for path in LOCKS.iterdir()))
+@pytest.mark.parametrize("image", sorted(path.name for path in LOCKS.iterdir() if path.is_dir()))
 def test_the_locks_that_are_here(image: str) -> None:
     seen: set[str] = set()
     for layer in resolve.LAYERS:
@@ -63,3 +64,21 @@ def test_a_directory_of_wheels_is_not_for_cuda(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("UV_FIND_LINKS", raising=False)
     assert resolve._Resolver({"device": "cpu"}, "3.11").environment["UV_FIND_LINKS"] == "/wheels"
     assert "UV_FIND_LINKS" not in resolve._Resolver({"device": "cuda"}, "3.11").environment
+
+
+def test_what_builds_the_images_is_locked_as_well() -> None:
+    found = resolve.entries((LOCKS / "tools.txt").read_text())
+    versions = json.loads((LOCKS.parent / "versions.json").read_text())
+    assert {f"{name}=={version}" for name, version in versions["build_tools"].items()} <= {text.split(" ", 1)[0] for text in found.values()}
+    assert all("--hash=sha256:" in text for text in found.values())
+
+
+def test_the_environment_goes_before_pips_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "pip.conf"
+    file.write_text("[global]\nindex-url = https://file/simple\nextra-index-url =\n    https://extra/simple\n    file:///srv/simple\n")
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(file))
+    assert resolve.pip_settings() == {"UV_NATIVE_TLS": "1", "UV_DEFAULT_INDEX": "https://file/simple", "UV_INDEX": "https://extra/simple"}
+    monkeypatch.setenv("PIP_INDEX_URL", "https://environment/simple")
+    assert resolve.pip_settings()["UV_DEFAULT_INDEX"] == "https://environment/simple"

@@ -1,0 +1,133 @@
+"""What is in a bundle but for the image; and the script that starts one, with a Docker that is a shell script."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+import zstandard
+
+from images import archive, bundle
+from images.generate import ROOT
+from tests.unit.images.conftest import FakeDaemon
+
+pytestmark = pytest.mark.issue(8)
+NAME = "ray-serve-cai-0.1.0-vllm0.32.0-cpu"
+IMAGE = "ray-serve-cai:0.1.0-vllm0.32.0-cpu"
+DOCKER = """#!/bin/sh
+echo "$*" >>{0}/asked
+case "$*" in
+  version) exit ${{NO_DOCKER:-0}} ;;
+  "image inspect"*) cat {0}/layers 2>/dev/null ;;
+  load*) cp {0}/{1}/LAYERS {0}/layers ;;
+esac
+"""
+
+
+@pytest.fixture
+def made(tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle of an image of a few bytes."""
+
+    @contextmanager
+    def saving(image: str) -> Iterator[IO[bytes]]:
+        assert image == IMAGE
+        yield io.BytesIO(b"layers" * 1000)
+
+    monkeypatch.setattr(archive, "saving", saving)
+    assert bundle.main(["ray-serve-cai:vllm-cpu", "--into", str(tmp_path)]) == 0
+    return tmp_path / f"{NAME}.tar"
+
+
+@pytest.fixture
+def there(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bundle unpacked, with an up.sh that says what it was told."""
+    with tarfile.open(made) as files:
+        files.extractall(tmp_path, filter="data")
+    root = tmp_path / NAME
+    (tmp_path / "docker").write_text(DOCKER.format(tmp_path, NAME))
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (root / "compose/up.sh").write_text('#!/bin/sh\necho "$IMAGE|$STOP|$MODEL"\n')
+    sums = (root / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (root / "SHA256SUMS").write_text("".join(line for line in sums if "up.sh" not in line))
+    return root
+
+
+def start(there: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([there / "start"], env=os.environ | {"MODEL": "demo"} | environment, capture_output=True, text=True, check=False)
+
+
+def test_it_holds_what_a_start_takes(made: Path, daemon: FakeDaemon) -> None:
+    assert daemon.tagged == [("sha256:abc", "ray-serve-cai", ["0.1.0-vllm0.32.0-cpu"])]
+    with tarfile.open(made) as files:
+        members = {entry.name.removeprefix(f"{NAME}/"): entry for entry in files}
+        read = {name: files.extractfile(entry) for name, entry in members.items() if entry.isfile()}
+        contents = {name: stream.read() for name, stream in read.items() if stream}
+    assert {"start", "image.tar.zst", "IMAGE", "LAYERS", "SHA256SUMS", "LICENSE", "compose/up.sh", "compose/head.yaml", "compose/cluster.env"} <= set(contents)
+    assert "configs/local_gpu.yaml" in contents
+    assert not any(name.endswith(("/.env", ".py", ".json")) for name in contents)
+    assert contents["IMAGE"].decode() == f"{IMAGE}\n"
+    assert json.loads(contents["LAYERS"]) == ["sha256:1", "sha256:2"]
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(contents["image.tar.zst"]) == b"layers" * 1000
+    assert {entry.mode for entry in members.values()} == {0o755, 0o644}
+    assert members["start"].mode == 0o755
+    assert contents["compose/cpu.yaml"] == (ROOT / "compose/cpu.yaml").read_bytes()
+    assert {entry.uid for entry in members.values()} == {0}
+
+
+def test_its_checksums_are_those_of_all_its_files(made: Path, tmp_path: Path) -> None:
+    with tarfile.open(made) as files:
+        files.extractall(tmp_path, filter="data")
+    root = tmp_path / NAME
+    subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"], cwd=root, check=True)
+    listed = {line.split("  ", 1)[1] for line in (root / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()} - {"SHA256SUMS"}
+
+
+def test_nothing_half_is_left(tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    @contextmanager
+    def saving(image: str) -> Iterator[IO[bytes]]:
+        raise OSError(28, "No space left on device")
+        yield
+
+    monkeypatch.setattr(archive, "saving", saving)
+    assert bundle.main(["ray-serve-cai:vllm-cpu", "--into", str(tmp_path / "into")]) == 73
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+def test_the_image_is_loaded_once(there: Path, tmp_path: Path) -> None:
+    done = start(there)
+    assert (done.returncode, done.stdout) == (0, f"{IMAGE}|docker compose --project-name ray-serve-cai down|demo\n")
+    assert "bundle: checking the files\nbundle: loading ray-serve-cai:0.1.0-vllm0.32.0-cpu, " in done.stderr
+    assert start(there).stderr == ""
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line for line in asked if line.startswith("load")] == [f"load --quiet --input {there}/image.tar.zst"]
+
+
+def test_a_damaged_bundle_is_not_loaded(there: Path, tmp_path: Path) -> None:
+    (there / "image.tar.zst").write_bytes(b"half")
+    done = start(there)
+    assert done.returncode == 66
+    assert f"ray-serve-cai: error: the bundle {there} is damaged" in done.stderr
+    assert "image.tar.zst: FAILED" in done.stderr
+    assert "load" not in (tmp_path / "asked").read_text()
+
+
+def test_without_a_daemon(there: Path) -> None:
+    done = start(there, NO_DOCKER="1")
+    assert done.returncode == 69
+    assert done.stderr.startswith("ray-serve-cai: error: no Docker daemon answers this user")
+
+
+def test_help(there: Path) -> None:
+    done = subprocess.run([there / "start", "--help"], capture_output=True, text=True, check=True)
+    assert "MODEL=/path/to/model WORKERS=2 PORT=8080 ./start" in done.stdout
