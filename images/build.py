@@ -27,7 +27,7 @@ from pathlib import Path
 from images import build_errors, buildkit, plan, wheelhouse
 from images.build_errors import BuildError
 from images.buildkit import said, say
-from images.generate import ROOT, names
+from images.matrix import ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import for_cuda, surroundings
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from images import build_errors
 from images.build_errors import BuildError
-from images.generate import ROOT
+from images.matrix import ROOT
 from images.plan import settings
 from images.progress import progress
 from images.surroundings import Surroundings, files

@@ -30,8 +30,8 @@ import zstandard
 from images import archive, command
 from images.daemon import connect
 from images.errors import OutputError
-from images.generate import ROOT
 from images.known import learn
+from images.matrix import ROOT
 
 FILES = (
     "compose/*.yaml",

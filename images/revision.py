@@ -11,8 +11,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from images.generate import ROOT
 from images.manifest import build_id
+from images.matrix import ROOT
 
 
 def doubt(commit: str, image: str, found: str) -> str:

@@ -27,8 +27,8 @@ from images.compressing import Compressing
 from images.contents import contents
 from images.daemon import Daemon, connect
 from images.errors import ContradictionError, NoImageError, UsageError
-from images.generate import IMAGES, ROOT, names
 from images.inside import parse
+from images.matrix import IMAGES, ROOT, names
 from images.measured import Image, Sizes
 from images.sizes_page import page
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from images import buildkit, plan
 from images.build_errors import BUILD, BuildError
 from images.buildkit import say
-from images.generate import IMAGES, ROOT, names
+from images.matrix import IMAGES, ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import Surroundings, for_cuda, surroundings
 

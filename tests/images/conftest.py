@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from images.generate import names
+from images.matrix import names
 from images.plan import expand
 from tests.containers import ROOT, run
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from images.generate import names
+from images.matrix import names
 from images.plan import expand
 from tests.containers import ROOT, run
 

@@ -11,11 +11,13 @@ import pytest
 
 from images import build, buildkit
 from images.resolve import pip_settings
+from images.wheelhouse import digests
 
 pytestmark = pytest.mark.issue(7)
 LOGS = Path(__file__).parent / "logs"
 DOCKER = """#!/bin/sh
 echo "$*" >>{0}/asked
+case "$*" in "buildx bake"*) echo "network $NETWORK" >>{0}/asked ;; esac
 case "$*" in
   "context inspect"*) echo "$ENDPOINT" ;;
   "info "*) echo / ;;
@@ -74,6 +76,28 @@ def test_this_machines_index_and_wheels_are_used(run: Callable[..., int], tmp_pa
     assert "id=pip,src=/" in command
     assert "id=uv,src=/" in command
     assert command.endswith(f"--set vllm-cpu.contexts.wheels={tmp_path} --set vllm-cpu.args.EXTRA_INDEX_URL= vllm-cpu")
+
+
+def test_with_a_wheelhouse_nothing_is_asked_of_a_network(
+    run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house = tmp_path / "house"
+    monkeypatch.setenv("WHEELHOUSE", str(house))
+    assert run("vllm-cpu") == 66
+    assert f"WHEELHOUSE is '{house}', which holds no Debian packages" in capsys.readouterr().err
+    (house / "debs").mkdir(parents=True)
+    (house / "debs/Packages").touch()
+    for directory, digest in digests("vllm-cpu").items():
+        (house / directory).mkdir(parents=True)
+        (house / directory / "COMPLETE").write_text(digest)
+    assert run("vllm-cpu") == 0
+    (command,) = asked(tmp_path, "buildx")
+    for context, place in (("wheels", "wheels/vllm-cpu"), ("tool-wheels", "tool-wheels"), ("debs", "debs")):
+        assert f"--set vllm-cpu.contexts.{context}={house / place} " in command
+    assert asked(tmp_path, "network") == ["network none"]
+    monkeypatch.delenv("WHEELHOUSE")
+    assert run("vllm-cpu") == 0
+    assert asked(tmp_path, "network")[-1] == "network default"
 
 
 def test_a_failure_is_one_line_and_the_log_stays(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

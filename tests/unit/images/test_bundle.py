@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from images import archive, bundle
-from images.generate import ROOT
+from images.matrix import ROOT
 from tests.unit.images.conftest import FakeDaemon
 
 pytestmark = pytest.mark.issue(8)

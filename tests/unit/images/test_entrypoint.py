@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from images.generate import IMAGES
+from images.matrix import IMAGES
 from ray_serve_cai import cli
 
 pytestmark = pytest.mark.issue(7)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from images import manifest
 from images.build_errors import explain
-from images.generate import IMAGES
+from images.matrix import IMAGES
 from ray_serve_cai.node.manifest import read
 
 pytestmark = pytest.mark.issue(7)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from images.build_errors import BuildError
-from images.generate import names
+from images.matrix import names
 from images.plan import NEEDED_GB, batches, check_disk, expand, settings
 from images.surroundings import Surroundings, files, surroundings
 

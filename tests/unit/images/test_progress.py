@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from images.generate import ROOT
+from images.matrix import ROOT
 from images.progress import PHASES, progress
 
 pytestmark = pytest.mark.issue(7)

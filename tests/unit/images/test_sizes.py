@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from images import measured, sizes
-from images.generate import ROOT
+from images.matrix import ROOT
 from tests.images.handmade import file, image
 from tests.unit.images.conftest import FakeDaemon
 

@@ -12,7 +12,7 @@ import pytest
 
 from images import buildkit, wheelhouse
 from images.build_errors import BuildError
-from images.generate import IMAGES
+from images.matrix import IMAGES
 
 pytestmark = pytest.mark.issue(8)
 DOCKER = """#!/bin/sh
