@@ -42,14 +42,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 class Project(Cluster):
     """A cluster whose compose files and environment file are copies, so that the tree's own are left alone."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, image: str) -> None:
         super().__init__(workers=1, base=str(directory / "cpu.yaml"))
         self.env_file = directory / ".env"
-        self.env_file.write_text(f"IMAGE={NAME}:a\n")
+        self.env_file.write_text(f"IMAGE={image}\n")
         del self.env["IMAGE"]
 
-    def upgrade(self, tag: str, *options: str) -> subprocess.CompletedProcess[str]:
-        command = (sys.executable, "-m", "ray_serve_cai.cli", "upgrade", f"{NAME}:{tag}", *self.files, *options)
+    def upgrade(self, image: str, *options: str) -> subprocess.CompletedProcess[str]:
+        command = (sys.executable, "-m", "ray_serve_cai.cli", "upgrade", image, *self.files, *options)
         done = run(*command, check=False, timeout=900, env=self.env | {"PYTHONPATH": os.pathsep.join(sys.path)})
         print(done.stderr, done.stdout)
         return done
@@ -61,14 +61,19 @@ class Project(Cluster):
         return dict(zip(ids, images, strict=True))
 
 
-@pytest.fixture(scope="module")
-def project(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    directory = tmp_path_factory.mktemp("project") / "compose"
+def compose_files(parent: Path) -> Path:
+    """A directory with copies of the compose files."""
+    directory = parent / "compose"
     directory.mkdir()
     for file in (ROOT / "compose").glob("*"):
         if file.suffix in (".yaml", ".env") and file.name != ".env":
             shutil.copy(file, directory)
-    with Project(directory) as started:
+    return directory
+
+
+@pytest.fixture(scope="module")
+def project(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with Project(compose_files(tmp_path_factory.mktemp("project")), f"{NAME}:a") as started:
         started.api.wait_ready()
         yield started
 
@@ -76,7 +81,7 @@ def project(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_a_configuration_that_is_refused_touches_nothing(project: Project, questions: dict[str, str]) -> None:
     before, file = project.containers(), project.env_file.read_text()
     with Load(project.api, 2, questions) as load:
-        done = project.upgrade("refused")
+        done = project.upgrade(f"{NAME}:refused")
         served = load.done
         until("requests", lambda: load.done > served + 4, 60)
     assert done.returncode == 64
@@ -87,7 +92,7 @@ def test_a_configuration_that_is_refused_touches_nothing(project: Project, quest
 
 def test_an_image_that_does_not_serve_gives_way_to_the_old_one(project: Project, questions: dict[str, str]) -> None:
     before, file = project.containers(), project.env_file.read_text()
-    done = project.upgrade("broken")
+    done = project.upgrade(f"{NAME}:broken")
     assert done.returncode == 78
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ray-serve-cai: error: {NAME}:broken does not serve here: ")
@@ -105,11 +110,11 @@ def test_an_upgrade_under_load(project: Project, questions: dict[str, str]) -> N
     until("three nodes", lambda: project.api.health()["nodes"]["alive"] == 3, 90)
     until("ready", project.api.is_ready, 60)
     before = project.containers()
-    assert "2 workers" not in project.upgrade("b", "--dry-run").stdout
+    assert "2 workers" not in project.upgrade(f"{NAME}:b", "--dry-run").stdout
     assert project.containers() == before
     with Load(project.api, 4, questions) as load:
         until("requests", lambda: load.done > 8, 60)
-        done = project.upgrade("b", "--json")
+        done = project.upgrade(f"{NAME}:b", "--json")
         served = len(load.answered)
         until("requests", lambda: len(load.answered) > served + 8, 60)
     assert done.returncode == 0, done.stderr
