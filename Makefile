@@ -8,7 +8,7 @@ PYTHON ?= python3
 NOTHING = { echo "ray-serve-cai: nothing is running; make up starts it" >&2; exit 69; }
 export IMAGE MODEL MODEL_NAME WORKERS ENGINE ENGINE_ARGS PORT BIND HF_TOKEN HF_ENDPOINT HF_HUB_OFFLINE
 
-.PHONY: help up down upgrade status logs image wheelhouse locks generate test test-full test-cuda release bundle sizes bench lint venv
+.PHONY: help up down upgrade status logs image wheelhouse locks generate test test-full test-cuda release package bundle sizes bench lint venv
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -75,6 +75,9 @@ release: venv ## Tag images by what is in them; their pages and bills of materia
 	  $(VENV)/bin/python -m images.tagger ray-serve-cai:$$image --page build/release/$$image.md && \
 	  docker run --rm --network none ray-serve-cai:$$image cat /opt/ray-serve-cai/sbom.cdx.json >build/release/$$image.cdx.json || exit; \
 	done
+
+package: venv ## Build the Python package, wheel and sdist, into build/dist, and check them as PyPI does
+	@rm -rf build/dist && $(VENV)/bin/uv build --quiet --out-dir build/dist && $(VENV)/bin/twine check --strict build/dist/*
 
 bundle: venv ## Write an archive with an image and all it takes to start it without a network (TARGETS="vllm-cpu")
 	@for image in $${TARGETS:-vllm-cpu}; do $(VENV)/bin/python -m images.bundle ray-serve-cai:$$image || exit; done

