@@ -63,7 +63,7 @@ def links() -> list[Any]:
 
 def host_scripts() -> str:
     """What runs on the user's machine: make, and the scripts that it calls."""
-    files = [ROOT / "Makefile", *sorted((ROOT / "compose").glob("*")), *sorted((ROOT / "images").glob("*.sh")), ROOT / "images/plan.py", ROOT / ".ci/run"]
+    files = [ROOT / "Makefile", *sorted((ROOT / "compose").glob("*")), *sorted((ROOT / "images").glob("*.sh")), ROOT / "images/surroundings.py", ROOT / ".ci/run"]
     return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file() and file.name != ".env")
 
 
