@@ -45,5 +45,4 @@ fi
 
 if [ "$layer" = engine ] && [ -d "$shims" ]; then
   cp -r "$shims"/. .
-  "$venv/bin/python3" -m compileall -q --invalidation-mode unchecked-hash sgl_kernel rscai_torchvision.py
 fi

@@ -94,7 +94,7 @@ def test_another_token_is_refused_until_it_is_put_right(cluster: Cluster, tmp_pa
         refused(worker, "refused this node's token")
         file.write_text(run("docker", "exec", cluster.ids("head")[0], "cat", "/var/lib/ray-serve-cai/token").stdout)
         until("it joins by itself", lambda: alive(cluster) == 3, 100)
-        assert worker.health()["phase"] == "joined"
+        until("it knows", lambda: worker.health()["phase"] == "joined", 30)
     until("two nodes", lambda: alive(cluster) == 2, 60)
 
 

@@ -35,7 +35,7 @@ def test_the_shared_memory_that_docker_gives(questions: dict[str, str]) -> None:
 def test_a_proxy_in_the_environment_is_in_nobodys_way(questions: dict[str, str]) -> None:
     """As Docker's client configuration puts it into every container; this one leads nowhere."""
     proxy = "http://192.0.2.1:3128"
-    with Node(environment={"HTTP_PROXY": proxy, "http_proxy": proxy, "ALL_PROXY": proxy}, shm_size="1g") as node:
+    with Node(env={"HTTP_PROXY": proxy, "http_proxy": proxy, "ALL_PROXY": proxy}, shm_size="1g") as node:
         node.api.wait_ready()
         question = next(iter(questions))
         assert node.api.ask(question) == questions[question]
