@@ -4,9 +4,14 @@
     ├── UsageError              64  EX_USAGE: a flag or an environment variable has an impossible value
     ├── ModelNotFoundError      66  EX_NOINPUT: no model at the path or under the id given
     ├── UnavailableError        69  EX_UNAVAILABLE: the head or a service is out of reach
-    │   └── HubError                69  the model hub is out of reach
+    │   ├── HubError                69  the model hub is out of reach
+    │   └── PlatformDownError       69  Cloudera AI does not answer, or only with errors of its own
     ├── EngineError             70  EX_SOFTWARE: the engine did not start or died
     ├── HookError               70  EX_SOFTWARE: a hook of the site failed
+    ├── PlatformError           70  EX_SOFTWARE: Cloudera AI answers in a way that cannot be used
+    │   ├── PlatformAccessError     77  EX_NOPERM: the API key is refused, or may not do this
+    │   ├── PlatformMissingError    66  EX_NOINPUT: Cloudera AI has no such project, application, runtime or file
+    │   └── PlatformRefusedError    78  EX_CONFIG: Cloudera AI does not take what it was asked
     ├── ResourceError           71  EX_OSERR: a port in use, no memory, no shared memory, no room for a replica
     ├── SessionChangedError     75  EX_TEMPFAIL: the head is another one than the one that was joined
     ├── TokenError              77  EX_NOPERM: a cluster token is missing or wrong
@@ -73,6 +78,32 @@ class HubError(UnavailableError):
     """The model hub does not answer, or not as it should."""
 
 
+class PlatformDownError(UnavailableError):
+    """Cloudera AI does not answer, or only with errors of its own."""
+
+
+class PlatformError(RayServeCaiError):
+    """Cloudera AI answers in a way that cannot be used."""
+
+
+class PlatformAccessError(PlatformError):
+    """The API key is refused, or may not do this."""
+
+    exit_code = 77
+
+
+class PlatformMissingError(PlatformError):
+    """Cloudera AI has no such project, application, runtime or file."""
+
+    exit_code = 66
+
+
+class PlatformRefusedError(PlatformError):
+    """Cloudera AI does not take what it was asked: a field, a name that is taken, a quota."""
+
+    exit_code = 78
+
+
 class EngineError(RayServeCaiError):
     """The engine did not start, or died while serving."""
 
@@ -134,6 +165,11 @@ ERRORS_BY_NAME: dict[str, type[RayServeCaiError]] = {
         VersionMismatchError,
         TlsError,
         AddressTakenError,
+        PlatformDownError,
+        PlatformError,
+        PlatformAccessError,
+        PlatformMissingError,
+        PlatformRefusedError,
     )
 }
 """For errors that travel between processes as a name and a message."""

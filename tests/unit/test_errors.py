@@ -20,6 +20,11 @@ CODES = {
     "VersionMismatchError": os.EX_CONFIG,
     "TlsError": os.EX_CONFIG,
     "AddressTakenError": os.EX_CONFIG,
+    "PlatformDownError": os.EX_UNAVAILABLE,
+    "PlatformError": os.EX_SOFTWARE,
+    "PlatformAccessError": os.EX_NOPERM,
+    "PlatformMissingError": os.EX_NOINPUT,
+    "PlatformRefusedError": os.EX_CONFIG,
 }
 
 

@@ -1,0 +1,1 @@
+"""Cloudera AI: its API, and clusters made of its applications."""
