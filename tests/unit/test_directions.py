@@ -33,7 +33,7 @@ LAYERS = {
     "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes"},
     "commands": {"node", "serving", "engines", "config", "errors", "state", "logs", "fetch", "upgrade"},
     "cli": {"commands", "errors", "logs"},
-    "cai": {"errors"},
+    "cai": {"config", "errors"},
     "upgrade": {"node", "errors", "logs", "private_file", "state"},
 }
 HEAVY = {"ray", "vllm", "sglang", "torch"}

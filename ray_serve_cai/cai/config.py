@@ -1,0 +1,125 @@
+"""The `cai` section of a configuration file: which applications make the cluster. Beside it stand `models` and `server`, for the head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from ray_serve_cai import config
+from ray_serve_cai.cai.models import SUBDOMAIN
+from ray_serve_cai.config import Config, Strict, explain
+from ray_serve_cai.errors import ConfigError
+
+LONGEST_NAME = 40
+"""A label of a host name has 63 characters; a group and a number follow the cluster's name."""
+RESERVED = (
+    "RSCAI_ROLE",
+    "RSCAI_TOKEN",
+    "RSCAI_HEAD_ADDRESS",
+    "RSCAI_CLUSTER",
+    "RSCAI_CLUSTER_DIR",
+    "RSCAI_CLUSTER_SPEC",
+    "RSCAI_CONFIG",
+    "RSCAI_CONFIG_SHA256",
+)
+"""Variables that the plan sets."""
+
+
+class NodeConfig(Strict):
+    """What one application gets."""
+
+    cpu: Annotated[float, Field(gt=0, le=1024)] = Field(4, description="Cores.")
+    memory: Annotated[float, Field(gt=0, le=65536)] = Field(16, description="GB.")
+    gpus: Annotated[int, Field(ge=0, le=64)] = Field(0, description="NVIDIA GPUs.")
+    accelerator: str | None = Field(None, description="The id of the GPU node label that the application goes to. Default: any.")
+    runtime: str | None = Field(None, description="Its runtime. Default: the cluster's.")
+
+
+class GroupConfig(NodeConfig):
+    """Workers that are alike."""
+
+    count: Annotated[int, Field(ge=0, le=500)] = Field(1, description="How many.")
+
+
+class CaiConfig(Strict):
+    """A cluster of applications: a head and groups of workers."""
+
+    name: str = Field("ray-serve", description="What the applications' names and subdomains begin with; the head's subdomain is the name.")
+    runtime: str = Field(description="Identifier of the registered runtime, an image of this project with -cai.")
+    head: NodeConfig = Field(default_factory=lambda: NodeConfig.model_validate({}), description="The head.")
+    workers: dict[str, GroupConfig] = Field(default_factory=dict, description="Groups of workers by name.")
+    shared_memory_gb: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="Shared memory of every session of the project. Default: left as it is (64 MB, unless somebody raised it)."
+    )
+    authentication: Literal["platform", "keys"] = Field(
+        "platform", description="`platform`: only users of the workspace get through. `keys`: anyone does who has the API key."
+    )
+    script: str = Field("ray-serve-cai/launch.py", description="Where in the project the launcher file is put.")
+    environment: dict[str, str] = Field(default_factory=dict, description="Variables for every node.")
+
+    @field_validator("script")
+    @classmethod
+    def _in_the_project(cls, script: str) -> str:
+        if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*/)+[A-Za-z0-9_][A-Za-z0-9._-]*\.py", script):
+            raise ValueError("use a path below the project's root with a directory, for example ray-serve-cai/launch.py")
+        return script
+
+    @field_validator("name")
+    @classmethod
+    def _a_label(cls, name: str) -> str:
+        if not SUBDOMAIN.fullmatch(name) or len(name) > LONGEST_NAME:
+            raise ValueError(f"it becomes part of host names; use small letters, digits and single dashes, at most {LONGEST_NAME}")
+        return name
+
+    @field_validator("workers")
+    @classmethod
+    def _labels(cls, workers: dict[str, GroupConfig]) -> dict[str, GroupConfig]:
+        for name in workers:
+            if not SUBDOMAIN.fullmatch(name) or len(name) > 15 or name == "head":
+                raise ValueError(f"the group {name!r} becomes part of host names; use small letters and digits, at most 15, and not 'head'")
+        return workers
+
+    @field_validator("environment")
+    @classmethod
+    def _ours_are_ours(cls, environment: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(set(RESERVED) & environment.keys()):
+            raise ValueError(f"{taken[0]} is set by the plan; leave it out")
+        return environment
+
+    def applications(self) -> Iterable[str]:
+        """The names of all applications, the head's first."""
+        yield f"{self.name}-head"
+        for group, workers in self.workers.items():
+            yield from (f"{self.name}-{group}-{number}" for number in range(1, workers.count + 1))
+
+
+class CaiFile(Strict):
+    """A file for ``ray-serve-cai cai``."""
+
+    cai: CaiConfig
+    serving: Config
+
+
+def load(path: str | Path) -> CaiFile:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: as for `ray_serve_cai.config.load`, and where it has no `cai` section.
+    """
+    data = config.read_yaml(path)
+    if not isinstance(data, dict) or not isinstance(data.get("cai"), dict):
+        raise ConfigError(f"{path}: has no section `cai`; it names at least the `runtime`, beside `models`.")
+    try:
+        section = CaiConfig.model_validate(data.pop("cai"))
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{path}: cai.{explain(item, _known(item['loc']))}" for item in error.errors())) from error
+    return CaiFile(cai=section, serving=config.parse(data, str(path)))
+
+
+def _known(loc: tuple[str | int, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {"head": NodeConfig, "workers": GroupConfig}
+    return list((sections.get(str(loc[0]), CaiConfig) if len(loc) > 1 else CaiConfig).model_fields)

@@ -1,0 +1,108 @@
+"""What each application of a cluster is to be. Pure.
+
+An application is the cluster's own if its environment says so: RSCAI_CLUSTER has the cluster's name. RSCAI_CLUSTER_SPEC has a digest of all
+that was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import PurePosixPath
+
+import yaml
+
+from ray_serve_cai.cai.config import CaiConfig, CaiFile, NodeConfig
+from ray_serve_cai.cai.models import ApplicationRequest
+
+CLUSTER, SPEC, TOKEN = "RSCAI_CLUSTER", "RSCAI_CLUSTER_SPEC", "RSCAI_TOKEN"
+HOME = PurePosixPath("/home/cdsw")
+"""Where the project's files are in every application."""
+KEY = "VLLM_API_KEY"
+SECRETS = frozenset({TOKEN, KEY, "HF_TOKEN"})
+"""Shown as ***, and not part of what is compared but for whether they are there."""
+ACCELERATED = {"NCCL_IB_DISABLE": "1", "NCCL_SOCKET_IFNAME": "eth0", "GLOO_SOCKET_IFNAME": "eth0"}
+"""Pods have one interface, and a service mesh lets no InfiniBand through."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all nodes are told and nobody else is.
+
+    Attributes:
+        token: the cluster token.
+        secrets: `KEY` and HF_TOKEN, as far as this shell has them.
+    """
+
+    token: str = field(repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def project_files(wanted: CaiFile) -> dict[str, bytes]:
+    """The launcher file, and the configuration that the head reads."""
+    launcher = files("ray_serve_cai.cai").joinpath("launch.py").read_bytes()
+    return {wanted.cai.script: launcher, str(configuration(wanted.cai)): _configuration(wanted).encode()}
+
+
+def configuration(cai: CaiConfig) -> PurePosixPath:
+    """The configuration's place in the project, beside the launcher file."""
+    return PurePosixPath(cai.script).parent / f"{cai.name}.yaml"
+
+
+def wants(wanted: CaiFile, shared: Shared) -> dict[str, ApplicationRequest]:
+    """Each application that makes the cluster, by name."""
+    cai = wanted.cai
+    head = cai.name + "-head"
+    made = {head: _request(cai, cai.head, head, shared, _of_head(wanted))}
+    for group, workers in cai.workers.items():
+        for number in range(1, workers.count + 1):
+            name = f"{cai.name}-{group}-{number}"
+            made[name] = _request(cai, workers, name, shared, {})
+    return made
+
+
+def _request(cai: CaiConfig, node: NodeConfig, name: str, shared: Shared, of_head: Mapping[str, str]) -> ApplicationRequest:
+    role = "head" if of_head else "worker"
+    environment = (ACCELERATED if node.gpus else {}) | cai.environment | dict(of_head)
+    environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str((HOME / cai.script).parent), CLUSTER: cai.name, TOKEN: shared.token}
+    environment |= {variable: value for variable, value in shared.secrets.items() if value}
+    request = ApplicationRequest(
+        name=name,
+        subdomain=cai.name if of_head else name,
+        script=cai.script,
+        cpu=node.cpu,
+        memory=node.memory,
+        nvidia_gpu=node.gpus,
+        runtime_identifier=node.runtime or cai.runtime,
+        accelerator_label_id=node.accelerator if node.gpus else None,
+        description=f"{role} of the cluster {cai.name}, made by ray-serve-cai",
+        environment=environment,
+        bypass_authentication=cai.authentication == "keys" and bool(of_head),
+    )
+    return request.model_copy(update={"environment": {**environment, SPEC: digest(request)}})
+
+
+def digest(request: ApplicationRequest) -> str:
+    """Tells whether two requests ask for the same; of a secret only a hash is in it."""
+    body = request.body()
+    body["environment"] = {
+        name: _hidden(value) if name in SECRETS else value for name, value in request.environment.items() if name != SPEC
+    }
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _hidden(value: str) -> str:
+    return hashlib.sha256(b"ray-serve-cai:" + value.encode()).hexdigest()[:16]
+
+
+def _of_head(wanted: CaiFile) -> dict[str, str]:
+    """The configuration's place, and its hash, so that another one is another request."""
+    hashed = hashlib.sha256(_configuration(wanted).encode()).hexdigest()[:16]
+    return {"RSCAI_CONFIG": str(HOME / configuration(wanted.cai)), "RSCAI_CONFIG_SHA256": hashed}
+
+
+def _configuration(wanted: CaiFile) -> str:
+    return yaml.safe_dump(wanted.serving.model_dump(mode="json", exclude_unset=True), sort_keys=False)

@@ -1,0 +1,169 @@
+"""From what is there to what is wanted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_serve_cai import config as serving
+from ray_serve_cai.cai.config import CaiConfig, CaiFile
+from ray_serve_cai.cai.models import Application
+from ray_serve_cai.cai.plan import Action, Plan, plan, teardown
+from ray_serve_cai.cai.requests import SPEC, TOKEN, Shared, wants
+from ray_serve_cai.errors import PlatformRefusedError, UsageError
+
+pytestmark = pytest.mark.issue(9)
+SHARED = Shared("t" * 48, {"VLLM_API_KEY": "", "HF_TOKEN": "hf_secret"})
+
+
+def wanted(models: Any = None, **cai: Any) -> CaiFile:
+    section = CaiConfig.model_validate({"name": "m", "runtime": "r", "workers": {"gpu": {"count": 2, "gpus": 1}}} | cai)
+    return CaiFile(cai=section, serving=serving.parse({"models": models or [{"source": "demo"}]}, "test"))
+
+
+def there(what: CaiFile, shared: Shared = SHARED, status: str = "APPLICATION_RUNNING") -> list[Application]:
+    """The applications as the API gives them once a plan is done."""
+    made = []
+    for number, request in enumerate(wants(what, shared).values()):
+        body = request.body() | {"id": f"app-{number}", "status": status, "environment": json.dumps(request.environment)}
+        made.append(Application.model_validate(body))
+    return made
+
+
+def actions(made: Plan) -> dict[str, Action]:
+    return {step.name: step.action for step in made.steps}
+
+
+def test_an_empty_project() -> None:
+    made = plan(wanted(), [], SHARED, 0)
+    assert actions(made) == dict.fromkeys(("m-head", "m-gpu-1", "m-gpu-2"), Action.CREATE)
+    head, worker = made.steps[0].request, made.steps[1].request
+    assert head is not None
+    assert worker is not None
+    assert (head.subdomain, worker.subdomain) == ("m", "m-gpu-1")
+    assert (head.environment["RSCAI_ROLE"], worker.environment["RSCAI_ROLE"]) == ("head", "worker")
+    assert head.environment["RSCAI_CONFIG"] == "/home/cdsw/ray-serve-cai/m.yaml"
+    assert "RSCAI_CONFIG" not in worker.environment
+    assert head.environment["RSCAI_CLUSTER_DIR"] == worker.environment["RSCAI_CLUSTER_DIR"] == "/home/cdsw/ray-serve-cai"
+    assert (head.bypass_authentication, worker.bypass_authentication) == (False, False)
+    assert "kernel" not in head.body()
+    assert worker.environment["NCCL_IB_DISABLE"] == "1"
+    assert "NCCL_IB_DISABLE" not in head.environment
+    assert str(made).splitlines()[0] == "+ create  m-head (4 CPU, 16 GB)"
+    assert str(made).splitlines()[-1] == "3 to do"
+
+
+def test_the_files_of_the_project() -> None:
+    made = plan(wanted(models=[{"source": "demo", "replicas": 3}]), [], SHARED, 0)
+    assert set(made.files) == {"ray-serve-cai/launch.py", "ray-serve-cai/m.yaml"}
+    assert b"ray-serve-cai" in made.files["ray-serve-cai/launch.py"]
+    read = serving.parse(yaml.safe_load(made.files["ray-serve-cai/m.yaml"]), "file")
+    assert (read.models[0].source, read.models[0].replicas) == ("demo", 3)
+
+
+def test_done_twice_is_done_once() -> None:
+    assert not plan(wanted(), there(wanted()), Shared("another-token-of-this-shell", SHARED.secrets), 0).changes
+
+
+def test_a_token_that_is_there_is_kept() -> None:
+    made = plan(wanted(workers={"gpu": {"count": 3, "gpus": 1}}), there(wanted()), Shared("new" * 10, SHARED.secrets), 0)
+    (step,) = made.changes
+    assert (step.name, step.action) == ("m-gpu-3", Action.CREATE)
+    assert step.request is not None
+    assert step.request.environment[TOKEN] == SHARED.token
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "why"),
+    [
+        ({"head": {"cpu": 8}}, {"m-head"}, "cpu: 4 -> 8"),
+        ({"workers": {"gpu": {"count": 2, "gpus": 2}}}, {"m-gpu-1", "m-gpu-2"}, "nvidia_gpu: 1 -> 2"),
+        ({"runtime": "r2"}, {"m-head", "m-gpu-1", "m-gpu-2"}, "runtime_identifier: r -> r2"),
+        ({"models": [{"source": "other"}]}, {"m-head"}, "RSCAI_CONFIG_SHA256: "),
+        ({"environment": {"A": "1"}}, {"m-head", "m-gpu-1", "m-gpu-2"}, "A: None -> 1"),
+    ],
+)
+def test_what_differs_is_changed_and_said(changes: dict[str, Any], names: set[str], why: str) -> None:
+    made = plan(wanted(**changes), there(wanted()), SHARED, 0)
+    assert {step.name for step in made.changes} == names
+    assert {step.action for step in made.changes} == {Action.CHANGE}
+    assert all(any(words.startswith(why) for words in step.why) for step in made.changes)
+
+
+def test_fewer_workers_and_a_group_that_is_gone() -> None:
+    made = plan(wanted(workers={"gpu": {"count": 1, "gpus": 1}}), there(wanted()), SHARED, 0)
+    assert [(step.name, step.action, step.id) for step in made.changes] == [("m-gpu-2", Action.DELETE, "app-2")]
+    assert [step.name for step in plan(wanted(workers={}), there(wanted()), SHARED, 0).changes] == ["m-gpu-1", "m-gpu-2"]
+
+
+@pytest.mark.parametrize("status", ["APPLICATION_FAILED", "APPLICATION_STOPPED", "APPLICATION_STOPPING"])
+def test_what_does_not_run_is_restarted(status: str) -> None:
+    made = plan(wanted(), there(wanted(), status=status), SHARED, 0)
+    assert set(actions(made).values()) == {Action.RESTART}
+
+
+def test_a_secret_that_changes_is_a_change_that_is_not_shown() -> None:
+    made = plan(wanted(), there(wanted()), Shared(SHARED.token, {"HF_TOKEN": "hf_another"}), 0)
+    assert {step.action for step in made.changes} == {Action.CHANGE}
+    assert "HF_TOKEN: another value" in str(made)
+    assert not any(word in str(made) + repr(made) for word in ("hf_another", "hf_secret", SHARED.token))
+
+
+def test_shared_memory_is_raised_and_never_lowered() -> None:
+    assert plan(wanted(shared_memory_gb=16), [], SHARED, 64).shared_memory_mb == 16384
+    assert plan(wanted(shared_memory_gb=16), [], SHARED, 32768).shared_memory_mb is None
+    assert plan(wanted(), [], SHARED, 64).shared_memory_mb is None
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"name": "m-head", "subdomain": "x"}, "named 'm-head'"),
+        ({"name": "dashboard", "subdomain": "m"}, "at the subdomain 'm'"),
+        ({"name": "m-gpu-1", "subdomain": "y", "environment": {"RSCAI_CLUSTER": "another"}}, "named 'm-gpu-1'"),
+    ],
+)
+def test_what_is_somebody_elses_is_never_touched(other: dict[str, Any], words: str) -> None:
+    with pytest.raises(PlatformRefusedError, match=words):
+        plan(wanted(), [Application.model_validate({"id": "z", **other})], SHARED, 0)
+
+
+def test_an_open_endpoint_needs_a_key() -> None:
+    with pytest.raises(UsageError, match="no key is given: set VLLM_API_KEY"):
+        plan(wanted(authentication="keys"), [], SHARED, 0)
+    made = plan(wanted(authentication="keys"), [], Shared("t" * 48, {"VLLM_API_KEY": "k"}), 0)
+    assert [step.request and step.request.bypass_authentication for step in made.steps] == [True, False, False]
+
+
+def test_teardown_takes_workers_first_and_nothing_of_others() -> None:
+    others = Application(id="z", name="m-other", environment={"RSCAI_CLUSTER": "m2"})
+    made = teardown("m", [others, *there(wanted())])
+    assert [(step.name, step.action) for step in made.steps] == [(name, Action.DELETE) for name in ("m-gpu-1", "m-gpu-2", "m-head")]
+
+
+NODES = st.fixed_dictionaries({"cpu": st.integers(1, 4), "gpus": st.integers(0, 2)})
+GROUPS = st.dictionaries(
+    st.sampled_from(["a", "b", "c-1"]), NODES.flatmap(lambda node: st.integers(0, 3).map(lambda count: node | {"count": count}))
+)
+
+
+@given(before=GROUPS, after=GROUPS)
+def test_a_plan_that_is_done_leaves_nothing_to_do(before: dict[str, Any], after: dict[str, Any]) -> None:
+    old, new = wanted(workers=before), wanted(workers=after)
+    found = {one.name: one for one in there(old)}
+    for step in plan(new, list(found.values()), SHARED, 0).changes:
+        if step.action is Action.DELETE:
+            del found[step.name]
+        else:
+            assert step.request is not None
+            found[step.name] = Application.model_validate(
+                step.request.body() | {"id": step.id or step.name, "status": "APPLICATION_RUNNING"}
+            )
+    assert not plan(new, list(found.values()), SHARED, 0).changes
+    assert {one.name for one in found.values()} == set(new.cai.applications())
+    assert {one.environment[SPEC] for one in found.values()} == {request.environment[SPEC] for request in wants(new, SHARED).values()}
