@@ -104,6 +104,12 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
         "RSCAI_LOG_LEVEL": ("`info`", "`debug`, `info`, `warning` or `error`."),
         "RSCAI_TRACEBACK": ("`0`", "`1` shows the Python traceback of an error instead of its one line."),
     },
+    "Set in applications of Cloudera AI that make a cluster; do not set them": {
+        "RSCAI_CLUSTER": ("none", "The cluster that an application belongs to."),
+        "RSCAI_CLUSTER_SPEC": ("none", "A digest of all that was asked for."),
+        "RSCAI_CLUSTER_DIR": ("none", "The cluster's directory in the project."),
+        "RSCAI_CONFIG_SHA256": ("none", "A hash of the head's configuration."),
+    },
     "Set by the launcher for its own child; do not set it": {
         "RSCAI_STATE_FILE": ("in the launcher's directory under `/tmp`", "Where the serving process writes the cluster's state."),
         "RSCAI_DEPLOYED_FILE": ("in `RSCAI_STATE_DIR`", "Where it keeps the configuration of the last update, for the head's next start."),
