@@ -342,6 +342,7 @@ target "collected-debs" {
   target = "collected-debs"
   args = {
     BASE_IMAGE = BASE_IMAGE
+    EXTRA_INDEX_URL = ""
   }
   output = ["type=local,dest=${COLLECTED}"]
 }
@@ -352,6 +353,7 @@ target "collected-tool-wheels" {
   target = "collected-tool-wheels"
   args = {
     BASE_IMAGE = BASE_IMAGE
+    EXTRA_INDEX_URL = ""
   }
   output = ["type=local,dest=${COLLECTED}"]
 }

@@ -79,7 +79,7 @@ def bake(versions: Mapping[str, Any], package_version: str) -> str:
         parts.append(_target(name, arguments, labels(name, image, versions, package_version, "engine")))
         arguments |= {"VARIANT": "cai", "OWNER": CDSW} | runtime(image, versions)
         parts.append(_target(f"{name}-cai", arguments, labels(f"{name}-cai", image, versions, package_version, "cai")))
-    parts += [_collector(stage, stage, {}) for stage in ("collected-debs", "collected-tool-wheels")]
+    parts += [_collector(stage, stage, {"EXTRA_INDEX_URL": ""}) for stage in ("collected-debs", "collected-tool-wheels")]
     for name, image in versions["images"].items():
         arguments = {"IMAGE": name, "DEVICE": image["device"]} | ({"EXTRA_INDEX_URL": ""} if image["device"] == "cuda" else {})
         parts.append(_collector(f"collected-{name}", "collected-wheels", arguments))

@@ -147,7 +147,7 @@ def test_a_mirror_without_the_password_is_one_line(base: str, tmp_path: Path) ->
 def sandbox(tmp_path: Path) -> Iterator[list[str]]:
     """A machine without any network, on which an empty Docker runs: the words before a command that runs there."""
     name = "rscai-sandbox"
-    inside = ["ip", "netns", "exec", name]
+    inside = ["nsenter", f"--net=/run/netns/{name}"]  # and not `ip netns exec`, which hides the control groups
     root = Path("/var/lib/rscai-test-sandbox")
     state = tmp_path / "run"
     run("ip", "netns", "add", name)
