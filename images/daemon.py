@@ -9,7 +9,7 @@ from pathlib import Path
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from images.errors import DaemonError, ImageError, NoImageError
 from images.markdown import shortened
@@ -80,6 +80,40 @@ class Daemon:
         image = self._client.images.get(name)
         for tag in tags:
             image.tag(repository, tag)
+
+
+    def digests(self, name: str, repository: str) -> set[str]:
+        """The digests under which an image is known to be in a repository."""
+        known = self._client.images.get(name).attrs.get("RepoDigests") or []
+        return {digest for where, _, digest in (one.partition("@") for one in known) if where == repository}
+
+    def pushed(self, name: str) -> str | None:
+        """The digest that a tag has in its registry; None where it has none.
+
+        Raises:
+            DaemonError: the registry refuses, or does not answer.
+        """
+        try:
+            return str(self._client.images.get_registry_data(name).id)
+        except NotFound:
+            return None
+        except APIError as error:
+            if "not found" in str(error.explanation) or "unknown" in str(error.explanation):
+                return None
+            raise DaemonError(f"the registry of {name} does not answer: {shortened(str(error.explanation), 300)}; docker login?") from error
+
+    def push(self, repository: str, tag: str) -> str:
+        """Push one tag; its digest.
+
+        Raises:
+            DaemonError: the registry refuses, or does not answer.
+        """
+        digest = ""
+        for line in self._client.images.push(repository, tag, stream=True, decode=True):
+            if "error" in line:
+                raise DaemonError(f"{repository}:{tag} cannot be pushed: {shortened(line['error'], 300)}; docker login?")
+            digest = line.get("aux", {}).get("Digest", digest)
+        return digest
 
 
 @contextmanager
