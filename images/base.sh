@@ -76,6 +76,10 @@ bootstrap() {
   local image=$1 suite mirror
   suite=${image#debian:}
   suite=${suite%-slim}
+  case $suite in # releases have names, and tags have numbers too
+    12 | 12.*) suite=bookworm ;;
+    13 | 13.*) suite=trixie ;;
+  esac
   mirror=$(debian_mirror)
   if ! command -v debootstrap >/dev/null || [ ! -f "$KEYRING" ]; then
     say "installing debootstrap"

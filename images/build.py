@@ -3,6 +3,7 @@
     images/build.sh                      # the CPU images
     images/build.sh vllm-cuda            # one image
     images/build.sh cai                  # all Cloudera AI runtimes
+    images/build.sh --list all           # their names
 
 This machine's pip settings, extra wheels and CA bundle are used for the build and stay out of the image, as does DEBIAN_MIRROR. With
 WHEELHOUSE=build/wheelhouse (make wheelhouse) nothing is asked of any network. CUDA images are built one after another. What BuildKit
@@ -24,9 +25,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from images import build_errors, buildkit, plan, wheelhouse
+from images import build_errors, buildkit, command, plan, wheelhouse
 from images.build_errors import BuildError
 from images.buildkit import said, say
+from images.errors import UsageError
 from images.matrix import ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import for_cuda, surroundings
@@ -40,7 +42,7 @@ def build(wanted: Sequence[str]) -> None:
     Raises:
         BuildError: something is missing, or a build failed.
     """
-    images = plan.expand(wanted, names(json.loads((ROOT / "images/versions.json").read_text())))
+    images = plan.expand(wanted, groups())
     around = surroundings(os.environ, pip_settings())
     prefix = os.environ.get("TAG_PREFIX", PREFIX)
     if not shutil.which("docker"):
@@ -62,6 +64,11 @@ def build(wanted: Sequence[str]) -> None:
             say(f"{prefix}{image}, {size / 1e6:.0f} MB, built in {time.monotonic() - started:.0f} s")
 
 
+def groups() -> dict[str, list[str]]:
+    """The groups of images that versions.json makes."""
+    return names(json.loads((ROOT / "images/versions.json").read_text()))
+
+
 def _id(image: str) -> str:
     return said("docker", "image", "inspect", "--format", "{{.Id}}", image)
 
@@ -76,12 +83,16 @@ def _local_root() -> Path | None:
 
 def main() -> int:
     """Build what the command line names."""
-    parser = argparse.ArgumentParser(prog="images/build.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.Parser(prog="images/build.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="*", help="an image or a group (default: the CPU images)")
-    wanted = parser.parse_args().target
+    parser.add_argument("--list", action="store_true", help="print the names of the images, and build nothing")
     try:
-        build(wanted)
-    except BuildError as error:
+        given = parser.parse_args()
+        if given.list:
+            print("\n".join(plan.expand(given.target, groups())))
+        else:
+            build(given.target)
+    except (BuildError, UsageError) as error:
         print(f"ray-serve-cai: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

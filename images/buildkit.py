@@ -17,7 +17,7 @@ from images.progress import progress
 from images.surroundings import Surroundings, files
 
 LOG = ROOT / "build" / "image.log"
-SOURCES = ("images", "ray_serve_cai", "pyproject.toml")
+SOURCES = ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE")
 
 
 def new_log() -> None:

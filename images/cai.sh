@@ -4,16 +4,17 @@
 set -euo pipefail
 
 venv=/opt/ray-serve-cai/venv
-groupadd --gid 8536 cdsw
-useradd --uid 8536 --gid 8536 --create-home --home-dir /home/cdsw --shell /bin/bash cdsw
+getent group cdsw >/dev/null || groupadd --gid 8536 cdsw
+getent passwd cdsw >/dev/null || useradd --uid 8536 --gid 8536 --create-home --home-dir /home/cdsw --shell /bin/bash cdsw
 # The project's file system covers the home directory: nothing is kept there.
 find /home/cdsw -mindepth 1 -delete
 
 # The platform calls both by these paths; a link to the environment's Python would not be in the environment.
 # shellcheck disable=SC2016  # the script's own argument list
+rm -f /usr/local/bin/python3 # of a base that has one there: a link would be written through
 printf '#!/bin/sh\nexec %s/bin/python3 "$@"\n' "$venv" >/usr/local/bin/python3
 chmod 755 /usr/local/bin/python3
-ln -s "$venv/bin/jupyter" /usr/local/bin/jupyter
+ln -sf "$venv/bin/jupyter" /usr/local/bin/jupyter
 
 # A user's ~/.local cannot hide what the image holds.
 cat >"$venv/share/jupyter/kernels/python3/kernel.json" <<KERNEL

@@ -1,6 +1,7 @@
 """Write an image's manifest.json from what is installed; fails where that is not what versions.json pins.
 
-manifest.py VERSIONS_JSON IMAGE VARIANT SOURCE_DIR... > manifest.json
+manifest.py VERSIONS_JSON IMAGE VARIANT --context DIR > manifest.json     # DIR has all that an image is built from
+manifest.py VERSIONS_JSON IMAGE VARIANT SOURCE... > manifest.json
 """
 
 from __future__ import annotations
@@ -12,6 +13,19 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+
+INPUTS = (
+    *("ray_serve_cai", "pyproject.toml", "README.md", "LICENSE", "images/Dockerfile", "images/apt.sh", "images/cai.sh", "images/debs"),
+    *("images/demo/model", "images/entrypoint.sh", "images/layer.sh", "images/locks/tools.txt", "images/manifest.py", "images/sbom.py"),
+    *("images/shims", "images/slim.sh", "images/versions.json"),
+)
+"""What every image is built from, besides its own locks."""
+
+
+def inputs(root: Path, image: str) -> list[Path]:
+    """What an image is built from, a Cloudera AI runtime as its engine's image; what is not there is left out."""
+    names = (*INPUTS, f"images/locks/{image.removesuffix('-cai')}")
+    return [root / name for name in names if (root / name).exists()]
 
 
 def build_id(sources: list[Path]) -> str:
@@ -53,7 +67,7 @@ def main(versions_file: str, name: str, variant: str, *sources: str) -> None:
         sys.exit(f"torch {version('torch')} is built for CUDA {torch_cuda()} and versions.json says {image['cuda']}")
     manifest = {
         "schema": versions["schema"],
-        "build_id": build_id([Path(source) for source in sources]),
+        "build_id": build_id(inputs(Path(sources[1]), name) if sources[:1] == ("--context",) else [Path(source) for source in sources]),
         "protocol": versions["protocol"],
         "ray": version("ray"),
         "python": platform.python_version(),

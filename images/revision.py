@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from images.manifest import build_id
+from images.manifest import build_id, inputs
 from images.matrix import ROOT
 
 
@@ -34,14 +34,11 @@ def doubt(commit: str, image: str, found: str) -> str:
 def build_id_at(commit: str, image: str, checkout: Path = ROOT) -> str | None:
     """The build id that a commit's sources give an image, or None where the commit is not known here.
 
-    Its sources are those that images/Dockerfile gives to images/manifest.py.
     """
-    locks = f"images/locks/{image.removesuffix('-cai')}"
     known = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=checkout, capture_output=True, check=False)
     if known.returncode:
         return None
-    saved = subprocess.run(["git", "archive", commit, "ray_serve_cai", "images"], cwd=checkout, capture_output=True, check=True).stdout
+    saved = subprocess.run(["git", "archive", commit], cwd=checkout, capture_output=True, check=True).stdout
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(fileobj=io.BytesIO(saved)) as files:
         files.extractall(scratch, filter="data")
-        sources = [Path(scratch, "ray_serve_cai"), Path(scratch, locks)]
-        return build_id([source for source in sources if source.exists()])
+        return build_id(inputs(Path(scratch), image))

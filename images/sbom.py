@@ -54,8 +54,8 @@ class Part:
 
 
 def python_parts(site: Path) -> list[Part]:
-    """The Python distributions below a site-packages directory."""
-    return sorted({_python_part(found) for found in distributions(path=[str(site)]) if found.metadata["Name"]})
+    """The Python distributions below a site-packages directory; one without a list of files only stands for another's name."""
+    return sorted({_python_part(found) for found in distributions(path=[str(site)]) if found.metadata["Name"] and found.files is not None})
 
 
 def python_licence(metadata: Message) -> str:

@@ -43,6 +43,15 @@ else
     xargs -0 -r -n 20 strip --strip-unneeded
 fi
 
+# What a wheel has twice in one directory, since wheels hold no links.
+find . -type f -size +200k -name '*.so*' -printf '%s %h %f\n' | sort | while read -r size directory name; do
+  if [ "${former:-}" = "$size $directory" ] && cmp -s "$directory/$first" "$directory/$name"; then
+    ln -sf "$first" "$directory/$name"
+  else
+    former="$size $directory" first=$name
+  fi
+done
+
 if [ "$layer" = engine ] && [ -d "$shims" ]; then
   cp -r "$shims"/. .
 fi

@@ -24,9 +24,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from images import buildkit, plan
+from images import buildkit, command, plan
 from images.build_errors import BUILD, BuildError
 from images.buildkit import say
+from images.errors import UsageError
 from images.matrix import IMAGES, ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import Surroundings, for_cuda, surroundings
@@ -112,13 +113,13 @@ def _link(wheels: Path) -> None:
 
 def main() -> int:
     """Collect what the command line names."""
-    parser = argparse.ArgumentParser(prog="images.wheelhouse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.Parser(prog="images.wheelhouse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="*", help="an image or a group (default: the CPU images)")
     parser.add_argument("--into", type=Path, default=ROOT / "build/wheelhouse", help="the directory (default: build/wheelhouse)")
-    arguments = parser.parse_args()
     try:
+        arguments = parser.parse_args()
         collect(arguments.target, arguments.into.resolve())
-    except BuildError as error:
+    except (BuildError, UsageError) as error:
         print(f"ray-serve-cai: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Reads, in a container, which CUDA libraries each shared object needs; prints JSON {library: [[major, file], ...]}.
+"""Reads, in a container, which CUDA libraries each shared object needs, and which there are; prints JSON {library: [[major, file], ...]}.
 
     python3 - DIRECTORY < abi.py
 
@@ -46,6 +46,8 @@ for directory, _, names in os.walk(sys.argv[1]):
                 if file.read(4) != b"\x7fELF":
                     continue
                 file.seek(0)
+                if match := CUDA.match(name.encode()):
+                    found.setdefault(match[1].decode(), set()).add((match[2].decode(), path))
                 for library in needed(file.read()):
                     if match := CUDA.match(library):
                         found.setdefault(match[1].decode(), set()).add((match[2].decode(), path))

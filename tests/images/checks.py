@@ -78,6 +78,10 @@ def runtime(inspected: Mapping[str, Any]) -> list[str]:
     faults += [f"{key} is {environment.get(key)!r} rather than {value!r}" for key, value in wanted.items() if environment.get(key) != value]
     if told.get("full-version") != f"{told.get('short-version')}.{told.get('maintenance-version')}":
         faults.append(f"the full version is {told.get('full-version')!r}")
+    if not told.get("description"):
+        faults.append("there is no description")
+    if not str(told.get("maintenance-version")).isdigit():
+        faults.append(f"the maintenance version {told.get('maintenance-version')!r} is no integer")
     if told.get("edition") in (None, "", "Standard", "Nvidia GPU"):
         faults.append(f"the edition {told.get('edition')!r} is empty or reserved")
     if ("cuda-version" in told) != ("io.ray-serve-cai.cuda.version" in inspected["Config"]["Labels"]):

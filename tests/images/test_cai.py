@@ -18,7 +18,7 @@ from tests.images.conftest import Inside, inspect
 
 pytestmark = pytest.mark.issue(7)
 TOKEN = "of-this-test-only"
-CONDITIONS = ("--user", "8536:8536", "--tmpfs", "/tmp:mode=1777", "--shm-size", "256m", "--env", f"KG_AUTH_TOKEN={TOKEN}")
+CONDITIONS = ("--user", "8536:8536", "--tmpfs", "/tmp:mode=1777", "--shm-size", "64m", "--env", f"KG_AUTH_TOKEN={TOKEN}")
 SHADOW = "mkdir -p ~/.local/lib/python3.11/site-packages && echo 'raise ImportError(\"shadow\")' > ~/.local/lib/python3.11/site-packages/ray.py"
 GATEWAY = "exec $ML_RUNTIME_JUPYTER_KERNEL_GATEWAY_CMD --KernelGatewayApp.ip=0.0.0.0 --KernelGatewayApp.port=8888"
 
@@ -151,3 +151,17 @@ def test_it_is_the_engine_image_and_more(cai_image: str) -> None:
     engine = inspect(cai_image.removesuffix("-cai"))["RootFS"]["Layers"]
     cai = inspect(cai_image)["RootFS"]["Layers"]
     assert cai[: len(engine) - 3] == engine[:-3]
+
+
+def test_a_login_shell_finds_the_commands(cai_image: str, inside: Inside) -> None:
+    """As a terminal of the platform may be one: /etc/profile sets a PATH of its own."""
+    found = inside("bash", "-lc", "command -v python ray ray-serve-cai && python -c 'import ray, sys; print(sys.prefix)'", user="8536:8536").split()
+    assert found == [*(f"/opt/ray-serve-cai/venv/bin/{name}" for name in ("python", "ray", "ray-serve-cai")), "/opt/ray-serve-cai/venv"]
+
+
+def test_a_base_that_has_the_user_and_the_links_already(cai_image: str) -> None:
+    """As Cloudera's own runtimes have: what made this image makes it once more, over a Python that is a link."""
+    again = "ln -sf python3.11 /usr/local/bin/python3 && cp /usr/bin/python3.11 /usr/local/bin/python3.11 && bash /cai.sh && python3 -c 'import ray'"
+    mount = ("--volume", f"{ROOT}/images/cai.sh:/cai.sh:ro")
+    done = run("docker", "run", "--rm", "--network", "none", "--user", "root", *mount, "--entrypoint", "sh", cai_image, "-c", f"{again} && /usr/local/bin/python3.11 -V")
+    assert done.stdout.startswith("Python 3.11.")

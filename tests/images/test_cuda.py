@@ -21,8 +21,8 @@ STRANGERS = {
     "cufile": {"0"},
 }
 """Libraries of the toolkit whose own major is not the toolkit's: their soname, as CUDA 13.0's release notes list it."""
-VENDORED = ("torch_memory_saver",)
-"""Distributions that carry builds for several CUDAs side by side and load the one that fits."""
+VENDORED = ("torch_memory_saver", "triton/backends/nvidia/lib/cupti/")
+"""What carries builds for several CUDAs side by side and loads the one that fits; and Triton's profiler, which has a CUPTI of its own."""
 C = """
 #include <Python.h>
 static struct PyModuleDef def = {PyModuleDef_HEAD_INIT, "made", NULL, -1, NULL};
@@ -89,7 +89,7 @@ def test_the_cuda_majors_of_all_shared_objects_agree(cuda_image: str, inside: In
     major = manifest["cuda"].partition(".")[0]
     assert {"cudart", "cublas"} <= found.keys()
     odd = [
-        f"{path.removeprefix(SITE + '/')} needs lib{library}.so.{version}"
+        f"{path.removeprefix(SITE + '/')} is or needs lib{library}.so.{version}"
         for library, users in found.items()
         for version, path in users
         if version not in STRANGERS.get(library, {major}) and not path.removeprefix(SITE + "/").startswith(VENDORED)

@@ -134,6 +134,17 @@ def test_an_unknown_target(run: Callable[..., int], capsys: pytest.CaptureFixtur
     assert line.startswith("ray-serve-cai: error: there is no image 'vllm-gpu'; use vllm-cpu, sglang-cpu")
 
 
+def test_a_wrong_option(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--nope") == 64
+    assert capsys.readouterr().err == "ray-serve-cai: error: unrecognized arguments: --nope; see --help.\n"
+
+
+def test_names_are_listed_and_nothing_is_built(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--list", "cai", "vllm-cpu") == 0
+    assert capsys.readouterr().out.split() == ["vllm-cpu-cai", "sglang-cpu-cai", "vllm-cuda-cai", "sglang-cuda-cai", "vllm-cpu"]
+    assert not (tmp_path / "asked").exists()
+
+
 def test_an_interruption(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt

@@ -195,3 +195,24 @@ def test_what_is_not_installed_is_told_like_another_version(monkeypatch: pytest.
 
     monkeypatch.setattr(manifest, "version", missing)
     assert manifest.installed("ray") == "none"
+
+
+def test_the_inputs_are_what_a_build_is_given() -> None:
+    """.dockerignore lets in what an image is built from, all locks, and what only collects."""
+    ignored = (IMAGES.parent / ".dockerignore").read_text().split()
+    given = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    wanted = {str(path.relative_to(IMAGES.parent)) for path in manifest.inputs(IMAGES.parent, "vllm-cpu-cai")}
+    assert wanted - {"images/locks/tools.txt", "images/locks/vllm-cpu"} == given - {"images/locks", "images/collect.sh"}
+    assert {"images/locks/tools.txt", "images/locks/vllm-cpu"} <= wanted
+
+
+@pytest.mark.parametrize("name", ["images/slim.sh", "images/Dockerfile", "images/locks/vllm-cpu/ray.txt", "images/shims/x.py", "pyproject.toml"])
+def test_any_input_makes_another_id(tmp_path: Path, name: str) -> None:
+    def made(**changes: str) -> str:
+        for file in ("ray_serve_cai/cli.py", "images/locks/sglang-cpu/ray.txt", "images/manifest.py", name):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text(changes.get(file, "as it was"))
+        return manifest.build_id(manifest.inputs(tmp_path, "vllm-cpu"))
+
+    assert made(**{name: "changed"}) != made()
+    assert made(**{"images/locks/sglang-cpu/ray.txt": "changed"}) == made()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from images import revision
-from images.manifest import build_id
+from images.manifest import build_id, inputs
 
 pytestmark = pytest.mark.issue(7)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -33,12 +33,12 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_the_build_id_of_a_commit_is_that_of_its_files(checkout: Path) -> None:
     commit = git(checkout, "rev-parse", "HEAD")
-    committed = build_id([checkout / "ray_serve_cai", checkout / "images/locks/vllm-cpu"])
+    committed = build_id(inputs(checkout, "vllm-cpu"))
     (checkout / "ray_serve_cai/more.py").write_text("not committed")
     assert revision.build_id_at(commit, "vllm-cpu", checkout) == committed
     assert revision.build_id_at(commit, "vllm-cpu-cai", checkout) == committed
     assert revision.build_id_at(commit, "sglang-cpu", checkout) != committed
-    assert build_id([checkout / "ray_serve_cai", checkout / "images/locks/vllm-cpu"]) != committed
+    assert build_id(inputs(checkout, "vllm-cpu")) != committed
 
 
 def test_a_commit_that_is_not_here(checkout: Path) -> None:

@@ -56,6 +56,9 @@ def root(tmp_path: Path) -> Path:
     ):
         metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n{more}\n"
         files[f"venv/lib/python3.11/site-packages/{name}-{version}.dist-info/METADATA"] = metadata
+        files[f"venv/lib/python3.11/site-packages/{name}-{version}.dist-info/RECORD"] = f"{name}-{version}.dist-info/METADATA,,\n"
+    # As images/slim.sh lets a distribution be found under another name: it is no package.
+    files["venv/lib/python3.11/site-packages/alias-1.dist-info/METADATA"] = "Metadata-Version: 2.4\nName: alias\nVersion: 1\n"
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
