@@ -1,0 +1,186 @@
+"""Each step of a release as its script, in a clone: with a registry and cosign from Debian's packages, and a key in place of GitHub's identity."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.containers import ROOT, free_port, run, until
+
+pytestmark = [pytest.mark.issue(8), pytest.mark.full]
+TAG = "v0.1.0"
+
+
+def unpacked(package: str, into: Path) -> Path | None:
+    """The program of a Debian package that is not installed for this; None where apt has no such package."""
+    if not shutil.which("apt-get"):
+        return None
+    into.mkdir()
+    for name in (package, f"{package}/trixie"):
+        if subprocess.run(["apt-get", "download", "-qq", name], cwd=into, capture_output=True, check=False).returncode == 0:
+            (deb,) = into.glob("*.deb")
+            run("dpkg-deb", "--extract", str(deb), str(into))
+            return into / "usr/bin" / package
+    return None
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry on this machine; its host and port."""
+    directory = tmp_path_factory.mktemp("registry")
+    program = unpacked("docker-registry", directory / "package")
+    if program is None:
+        pytest.skip("apt has no package docker-registry here")
+    port = free_port()
+    (directory / "config.yml").write_text(
+        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {directory}/data\nhttp:\n  addr: 127.0.0.1:{port}\n"
+    )
+    with (
+        (directory / "log").open("w") as log,
+        subprocess.Popen([program, "serve", directory / "config.yml"], stdout=log, stderr=log) as served,
+    ):
+        until("the registry answers", lambda: httpx.get(f"http://127.0.0.1:{port}/v2/", trust_env=False).status_code == 200, 30)
+        yield f"127.0.0.1:{port}"
+        served.terminate()
+    for image in run(
+        "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"127.0.0.1:{port}/owner/ray-serve-cai"
+    ).stdout.split():
+        run("docker", "image", "rm", image)
+
+
+@pytest.fixture(scope="module")
+def cosign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = unpacked("cosign", tmp_path_factory.mktemp("cosign") / "package")
+    if program is None:
+        pytest.skip("apt has no package cosign here")
+    return program
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone whose changelog has the release, with this tree's environment."""
+    made = tmp_path_factory.mktemp("clone") / "repository"
+    run("git", "clone", "--quiet", str(ROOT), str(made))
+    changelog = made / "CHANGELOG.md"
+    changelog.write_text(changelog.read_text().replace("## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - 2026-12-01", 1))
+    (made / "build").mkdir()
+    (made / "build/venv").symlink_to(ROOT / "build/venv")
+    os.utime(made / "pyproject.toml", (0, 0))  # older than the environment, which is not made anew
+    return made
+
+
+def step(clone: Path, name: str, *arguments: str, code: int = 0, timeout: float = 1500, **environment: str) -> str:
+    done = subprocess.run(
+        [clone / ".ci/release" / name, *arguments],
+        cwd=clone,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_all_steps_of_a_release(clone: Path, registry: str, cosign: Path) -> None:
+    repository = f"{registry}/owner/ray-serve-cai"
+    assert "- `make up`" in step(clone, "check", TAG)
+    assert "pyproject.toml has version 0.1.0" in step(clone, "check", "v0.2.0", code=65)
+
+    began = time.monotonic()
+    step(clone, "images", "vllm-cpu")
+    print(f"images: {time.monotonic() - began:.0f} s")
+
+    step(clone, "push", "vllm-cpu", repository)
+    release = clone / "build/release"
+    pushed = {name: json.loads((release / f"{name}.json").read_text()) for name in ("vllm-cpu", "vllm-cpu-cai")}
+    listed = httpx.get(f"http://{registry}/v2/owner/ray-serve-cai/tags/list", trust_env=False).json()["tags"]
+    assert sorted(listed) == sorted(tag for told in pushed.values() for tag in told["tags"])
+    for name, told in pushed.items():
+        subject = f"{repository}@{told['digest']}"
+        run("docker", "pull", "--quiet", subject, timeout=600)
+        assert run("docker", "image", "inspect", "--format", "{{.Id}}", subject).stdout.strip() == told["id"], name
+
+    keys = {"COSIGN_PASSWORD": "", "PATH": f"{cosign.parent}:{os.environ['PATH']}"}
+    subprocess.run([cosign, "generate-key-pair"], cwd=clone / "build", env=os.environ | keys, capture_output=True, check=True)
+    local = "--allow-insecure-registry --allow-http-registry"
+    options = f"--key build/cosign.key --tlog-upload=false {local}"
+    files = [f"build/release/{name}.json" for name in pushed]
+    assert step(clone, "sign", *files, DRY_RUN="1").count("cosign attest") == 4
+    step(clone, "sign", *files, COSIGN_OPTIONS=options, **keys)
+    check = ["--key", str(clone / "build/cosign.pub"), "--insecure-ignore-tlog=true", *local.split()]
+    for told in pushed.values():
+        subject = f"{repository}@{told['digest']}"
+        run(str(cosign), "verify", *check, subject)
+        bill = run(str(cosign), "verify-attestation", *check, "--type", "cyclonedx", subject).stdout
+        assert '"payloadType":"application/vnd.in-toto+json"' in bill
+        run(str(cosign), "verify-attestation", *check, "--type", "slsaprovenance1", subject)
+    strangers = clone / "build/strangers"
+    strangers.mkdir()
+    subprocess.run([cosign, "generate-key-pair"], cwd=strangers, env=os.environ | keys, capture_output=True, check=True)
+    wrong = ["--key", str(strangers / "cosign.pub"), *check[2:]]
+    assert run(str(cosign), "verify", *wrong, f"{repository}@{pushed['vllm-cpu']['digest']}", check=False).returncode != 0
+
+    for target in (["bundle", "TARGETS=vllm-cpu"], ["package"]):
+        subprocess.run(["make", *target], cwd=clone, capture_output=True, check=True, timeout=900)
+    told = step(clone, "publish", TAG, DRY_RUN="1")
+    assert told.startswith(f"gh release create {TAG} --title {TAG} --notes-file build/release/notes.txt --verify-tag ")
+    for file in (
+        "vllm-cpu.cdx.json",
+        "vllm-cpu.provenance.json",
+        "vllm-cpu.md",
+        "ray-serve-cai-0.1.0-vllm0.32.0-cpu.tar",
+        ".whl",
+        ".tar.gz",
+        "SHA256SUMS",
+    ):
+        assert file in told
+    subprocess.run(["sha256sum", "--check", "--quiet", "release/SHA256SUMS"], cwd=clone / "build", check=True)
+    (wheel,) = (clone / "build/dist").glob("*.whl")
+    assert zipfile.is_zipfile(wheel)
+    (archive,) = (clone / "build/bundle").glob("*.tar")
+    assert tarfile.is_tarfile(archive)
+
+
+def test_the_newest_engines_are_tried_and_proposed(clone: Path) -> None:
+    """The clone's pins are older than what the index has: the locks become those of this tree, or newer ones."""
+    pins = clone / "images/versions.json"
+    current = json.loads(pins.read_text())["images"]["vllm-cpu"]["packages"]["vllm-cpu"]
+    pins.write_text(
+        pins.read_text().replace(f'"vllm-cpu": "{current}"', '"vllm-cpu": "0.0.1"').replace(f'"vllm": "{current}"', '"vllm": "0.0.1"')
+    )
+    run(
+        "git",
+        "-C",
+        str(clone),
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.com",
+        "commit",
+        "--quiet",
+        "--all",
+        "--message",
+        "old pins",
+    )
+    step(clone, "newest", NEWEST_PYTEST="--collect-only -q --no-cov", timeout=2400)
+    changes = (clone / "build/newest/changes.txt").read_text()
+    assert "vllm-cpu: vllm-cpu 0.0.1 -> " in changes
+    assert "vllm-cuda: vllm 0.0.1 -> " in changes
+    proposed = step(clone, "propose", DRY_RUN="1")
+    assert "git push --force origin newest-engines" in proposed
+    assert "gh pr create --title Newest engines: vllm-cpu: vllm-cpu 0.0.1 -> " in proposed
+    body = (clone / "build/newest/body.md").read_text()
+    assert (clone / "build/newest/result.txt").read_text().splitlines()[-1] in body
+    assert ("--draft" in proposed) == ("make test passed" not in body)
