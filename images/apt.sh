@@ -21,11 +21,12 @@ elif [ -f /run/secrets/apt ]; then
 fi
 options=()
 [ ! -f $sources ] || options+=(-o "Dir::Etc::SourceList=$sources" -o Dir::Etc::SourceParts=/dev/null)
+# It is readable for apt's own user, to which downloads are left.
 [ ! -f /run/secrets/ca ] || options+=(-o Acquire::https::CaInfo=/run/secrets/ca)
 
 # Downloads stay in the cache that is mounted over apt's own.
 rm -f /etc/apt/apt.conf.d/docker-clean
-apt-get "${options[@]}" update -qq
+apt-get "${options[@]}" update -q
 if [ -n "$collect" ]; then
   mkdir -p "$collect/partial"
   cat "$@" | xargs apt-get "${options[@]}" install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$collect"

@@ -97,6 +97,11 @@ _RULES: tuple[tuple[str, str, int], ...] = (
         UNREACHABLE,
     ),
     (
+        r"(?:Err|Ign):\d+ (https?://\S+) [^\n]*\n\s+([^\n]+).*?does not have a Release file",
+        "the distribution's package archive does not answer: {0}: {1}; check DEBIAN_MIRROR and its password, or the network.",
+        UNREACHABLE,
+    ),
+    (
         r"[WE]: Failed to fetch (\S+)\s+([^\n]+)",
         "the distribution's package archive does not answer: {0}: {1}; check the network and the base image's apt sources.",
         UNREACHABLE,

@@ -14,7 +14,7 @@ from images.build_errors import BuildError
 from images.matrix import ROOT
 from images.plan import settings
 from images.progress import progress
-from images.surroundings import Surroundings, files
+from images.surroundings import Surroundings, files, without_passwords
 
 LOG = ROOT / "build" / "image.log"
 SOURCES = ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE")
@@ -41,7 +41,7 @@ def bake(targets: Sequence[str], around: Surroundings, **variables: str) -> None
             Path(scratch, name).write_text(text)
 
         def read(stream: Iterable[str]) -> Iterator[str]:
-            for line in stream:
+            for line in map(without_passwords, stream):
                 kept.append(line)
                 log.write(line)
                 log.flush()

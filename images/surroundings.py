@@ -98,11 +98,12 @@ def apt_sources(environment: Mapping[str, str]) -> str | None:
     security = environment.get("DEBIAN_SECURITY_MIRROR", f"{mirror}-security").rstrip("/")
     for name, url in (("DEBIAN_MIRROR", mirror), ("DEBIAN_SECURITY_MIRROR", security)):
         if url and not re.match(r"https?://[^/\s]+\S*$", url):
-            raise BuildError(f"{name} is '{_without_password(url)}'; give an address such as https://mirror.example.com/debian.", 64)
+            raise BuildError(f"{name} is '{without_passwords(url)}'; give an address such as https://mirror.example.com/debian.", 64)
     keyring = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
     lines = [f"deb {keyring} {mirror} {suite} main" for suite in ("CODENAME", "CODENAME-updates")]
     return "\n".join(lines + ([f"deb {keyring} {security} CODENAME-security main"] if security else []))
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^@/]*@", "//", url)
+def without_passwords(text: str) -> str:
+    """What somebody may read, of addresses that have a user and a password: apt prints them in its errors."""
+    return re.sub(r"//[^@/\s]*@", "//", text)

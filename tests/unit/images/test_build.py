@@ -108,6 +108,14 @@ def test_a_failure_is_one_line_and_the_log_stays(run: Callable[..., int], tmp_pa
     assert (tmp_path / "image.log").read_text() == (LOGS / "versions.log").read_text()
 
 
+def test_a_password_of_a_mirror_is_in_no_log(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("vllm-cpu", log="apt-forbidden.log", code=1) == 69
+    said = capsys.readouterr().err
+    assert "does not answer: https://172.17.0.1:37525/debian/dists/bookworm/InRelease: 401 Unauthorized" in said
+    assert "hunter2" in (LOGS / "apt-forbidden.log").read_text()
+    assert "hunter2" not in said + (tmp_path / "image.log").read_text()
+
+
 def test_after_a_failure_nothing_else_is_built(run: Callable[..., int], tmp_path: Path) -> None:
     assert run("all", log="disk.log", code=1) == 74
     assert len(asked(tmp_path, "buildx")) == 1

@@ -12,6 +12,7 @@ from images.build_errors import CHARACTERS, explain, failure
 pytestmark = pytest.mark.issue(7)
 LOGS = Path(__file__).parent / "logs"
 FAILURES: dict[str, tuple[int, str]] = {
+    "apt-forbidden": (69, "archive does not answer: https://.*/debian/dists/bookworm/InRelease: 401 Unauthorized"),
     "apt-no-candidate": (78, "the base image's archive has no package tini; set BASE_IMAGE"),
     "apt-package": (78, "has no package libgomp-of-tomorrow1; set BASE_IMAGE"),
     "apt-unreachable": (69, "archive does not answer: http://archive.invalid/debian/dists/bookworm/InRelease: Could not resolve"),
