@@ -81,12 +81,6 @@ class Daemon:
         for tag in tags:
             image.tag(repository, tag)
 
-
-    def digests(self, name: str, repository: str) -> set[str]:
-        """The digests under which an image is known to be in a repository."""
-        known = self._client.images.get(name).attrs.get("RepoDigests") or []
-        return {digest for where, _, digest in (one.partition("@") for one in known) if where == repository}
-
     def pushed(self, name: str) -> str | None:
         """The digest that a tag has in its registry; None where it has none.
 
@@ -98,8 +92,6 @@ class Daemon:
         except NotFound:
             return None
         except APIError as error:
-            if "not found" in str(error.explanation) or "unknown" in str(error.explanation):
-                return None
             raise DaemonError(f"the registry of {name} does not answer: {shortened(str(error.explanation), 300)}; docker login?") from error
 
     def push(self, repository: str, tag: str) -> str:

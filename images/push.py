@@ -1,18 +1,18 @@
-"""Pushes an image to a registry under its release tags, and writes what it became there.
+"""Pushes an image to a registry under the tag of its commit, and writes what it became there.
 
-    python -m images.push ray-serve-cai:vllm-cpu --to ghcr.io/owner/ray-serve-cai --json build/release/vllm-cpu.json
+    python -m images.push ray-serve-cai:vllm-cpu --to ghcr.io/owner/ray-serve-cai --json build/release/vllm-cpu.pushed.json
 
-The tags are those of images.tagger: derived from what is in the image. The exact one, such as 0.1.0-vllm0.32.0-cpu, is never moved to
-other contents; --replace does. Log in first: docker login.
+The other tags, those that people use, are in the file, and images.pushed gives them once the image is signed. All are those of
+images.tagger: derived from what is in the image. The exact one, such as 0.1.0-vllm0.32.0-cpu, never moves to other contents; an image
+that would take it is refused here already, unless --replace. So is one that was not built from a commit. Log in first: docker login.
 
-Exit codes: 64 the command line cannot be used, 65 the image says of itself what is not so, or its tag is taken, 66 there is no such image,
-69 Docker or the registry does not answer, 70 the image cannot be looked into, 73 the file cannot be written.
+Exit codes: 64 the command line cannot be used, 65 the image says of itself what is not so, has no commit, or its tag is taken, 66 there is
+no such image, 69 Docker or the registry does not answer, 70 the image cannot be looked into, 73 the file cannot be written.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,28 +21,30 @@ from images import command
 from images.daemon import Daemon, connect
 from images.errors import ContradictionError
 from images.known import Known, learn
+from images.pushed import Pushed
 
 
-def push(daemon: Daemon, known: Known, repository: str, *, replace: bool) -> dict[str, object]:
-    """Push all tags; the digest is one for all of them.
+def push(daemon: Daemon, known: Known, repository: str, *, replace: bool) -> Pushed:
+    """Push an image under the tag of its commit.
 
     Raises:
-        ContradictionError: the exact tag is there with other contents.
+        ContradictionError: it has no such tag, or its exact tag is there with other contents.
         DaemonError: the registry refuses, or does not answer.
     """
+    if known.notes:
+        raise ContradictionError(f"{known.name} is not pushed: {'; '.join(known.notes)}.")
     exact = known.tags[0]
+    (tag,) = (tag for tag in known.tags if tag.startswith("sha-"))
+    daemon.tag(known.image.id, repository, [tag])
+    print(f"push: {repository}:{tag}", file=sys.stderr, flush=True)
+    digest = daemon.push(repository, tag)
     there = daemon.pushed(f"{repository}:{exact}")
-    daemon.tag(known.image.id, repository, known.tags)
-    if there and not replace and there not in daemon.digests(known.image.id, repository):
+    if there not in (None, digest) and not replace:
         raise ContradictionError(
-            f"{repository}:{exact} is in the registry as {there}, another image; raise the version, or move the tag with --replace."
+            f"{repository}:{exact} is in the registry as {there}, and this image is {digest}; "
+            "raise the version, or let the tag move: images.push --replace."
         )
-    digests = set()
-    for tag in known.tags:
-        print(f"push: {repository}:{tag}", file=sys.stderr, flush=True)
-        digests.add(daemon.push(repository, tag))
-    (digest,) = digests
-    return {"image": known.facts.image, "repository": repository, "digest": digest, "tags": known.tags, "id": known.image.id}
+    return Pushed(known.facts.image, repository, digest, known.tags, known.image.id)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -54,16 +56,15 @@ def run(arguments: Sequence[str]) -> None:
     parser = command.Parser(prog="python -m images.push", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", metavar="IMAGE", help="an image that Docker has, for example ray-serve-cai:vllm-cpu")
     parser.add_argument("--to", required=True, metavar="REPOSITORY", help="for example ghcr.io/owner/ray-serve-cai")
-    parser.add_argument("--replace", action="store_true", help="move an exact tag that is there to this image")
+    parser.add_argument("--replace", action="store_true", help="let the exact tag move to this image")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write repository, digest and tags there (default: print them)")
     given = parser.parse_args(arguments)
     with connect() as daemon:
         done = push(daemon, learn(daemon, given.image), given.to, replace=given.replace)
-    text = json.dumps(done, indent=2) + "\n"
     if given.json:
-        command.write(given.json, text)
+        command.write(given.json, done.as_json())
     else:
-        print(text, end="")
+        print(done.as_json(), end="")
 
 
 if __name__ == "__main__":

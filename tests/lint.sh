@@ -7,7 +7,7 @@ bin=${1:-build/venv}/bin
 "$bin/ruff" check .
 "$bin/mypy"
 shopt -s nullglob
-"$bin/shellcheck" --external-sources .ci/run compose/*.sh images/*.sh tests/*.sh tests/unit/images/logs/*.sh tests/gpu/*.sh docs/examples/slurm/*.sbatch
+"$bin/shellcheck" --external-sources .ci/run .ci/release/* compose/*.sh images/*.sh tests/*.sh tests/unit/images/logs/*.sh tests/gpu/*.sh docs/examples/slurm/*.sbatch
 "$bin/hadolint" images/Dockerfile
 "$bin/python" -m images.generate --check
 "$bin/python" docs/generate.py --check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def test_actions_are_pinned_and_rights_are_few(file: Path) -> None:
             if "uses" in step:
                 assert re.fullmatch(r"[\w.-]+/[\w.-]+@v\d+\.\d+\.\d+", step["uses"]), step["uses"]
             assert "${{" not in step.get("run", ""), f"{name}: a value is pasted into a shell; pass it as a variable"
+            if step.get("uses", "").startswith("actions/checkout@") and job.get("permissions", {}).get("contents") != "write":
+                assert step["with"]["persist-credentials"] is False, f"{name}: the token would lie in the checkout"
 
 
 def test_each_step_of_a_release_is_a_script_that_anyone_can_run() -> None:
@@ -51,19 +54,34 @@ def test_each_step_of_a_release_is_a_script_that_anyone_can_run() -> None:
     assert {f".ci/release/{path.name}" for path in STEPS} <= ran
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_each_script_says_what_it_does(step: Path) -> None:
-    done = subprocess.run([step, "--help"], capture_output=True, text=True, check=True)
-    assert f".ci/release/{step.name}" in done.stdout
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_what_runs_other_peoples_code_can_neither_sign_nor_change_the_repository(file: Path) -> None:
+    for name, job in jobs(file).items():
+        ran = {step["run"].split()[0] for step in job["steps"] if "run" in step}
+        if ran & {".ci/release/images", ".ci/release/newest", ".ci/release/try", "bash", "make"}:
+            rights = job.get("permissions", {}) | {"contents": "read"}
+            assert rights in ({"contents": "read"}, {"contents": "read", "packages": "write"}), name
 
 
 def test_the_jobs_of_a_release_wait_for_each_other() -> None:
     release = jobs(ROOT / ".github/workflows/release.yml")
     assert {name: job.get("needs") for name, job in release.items()} == {
         "check": None,
+        "test": "check",
         "images": "check",
         "package": "check",
-        "pypi": ["package", "images"],
-        "publish": ["package", "images"],
+        "sign": ["test", "images", "package"],
+        "pypi": "sign",
+        "publish": "sign",
     }
-    assert [name for name, job in release.items() if job.get("permissions", {}).get("id-token") == "write"] == ["images", "pypi"]
+    assert [name for name, job in release.items() if job.get("permissions", {}).get("id-token") == "write"] == ["sign", "pypi"]
+    assert [name for name, job in release.items() if job.get("permissions", {}).get("contents") == "write"] == ["publish"]
+
+
+def test_all_images_are_released_and_all_engines_tried() -> None:
+    versions = json.loads((ROOT / "images/versions.json").read_text())["images"]
+    release = jobs(ROOT / ".github/workflows/release.yml")
+    assert release["images"]["strategy"]["matrix"]["image"] == list(versions)
+    tried = jobs(ROOT / ".github/workflows/newest.yml")["try"]["strategy"]["matrix"]["what"]
+    assert tried == ["cpu", *(name for name in versions if name.endswith("-cuda"))]
+    assert f"for what in {' '.join(tried)};" in (ROOT / ".ci/release/propose").read_text()

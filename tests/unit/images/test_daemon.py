@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import docker
 import pytest
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from images import daemon
 from images.daemon import Daemon
@@ -80,6 +81,31 @@ def test_tags() -> None:
     image = SimpleNamespace(tag=lambda repository, tag: given.append((repository, tag)))
     Daemon(SimpleNamespace(images=SimpleNamespace(get=lambda name: image))).tag("it", "ray-serve-cai", ["a", "b"])  # type: ignore[arg-type]
     assert given == [("ray-serve-cai", "a"), ("ray-serve-cai", "b")]
+
+
+def registry(*, lines: Sequence[dict[str, Any]] = (), data: object = None) -> Daemon:
+    """A Docker whose registry answers a push with lines, and a question for a tag with data or an error."""
+
+    def get_registry_data(name: str) -> Any:
+        if isinstance(data, Exception):
+            raise data
+        return SimpleNamespace(id=data)
+
+    return Daemon(SimpleNamespace(images=SimpleNamespace(push=lambda *_, **__: iter(lines), get_registry_data=get_registry_data)))  # type: ignore[arg-type]
+
+
+def test_a_push() -> None:
+    lines = [{"status": "Pushed"}, {"progressDetail": {}, "aux": {"Tag": "it", "Digest": "sha256:abc", "Size": 7}}]
+    assert registry(lines=lines).push("r/o", "it") == "sha256:abc"
+    with pytest.raises(DaemonError, match="r/o:it cannot be pushed: denied; docker login"):
+        registry(lines=[{"status": "Preparing"}, {"error": "denied"}]).push("r/o", "it")
+
+
+def test_a_tag_in_a_registry() -> None:
+    assert registry(data="sha256:abc").pushed("r/o:it") == "sha256:abc"
+    assert registry(data=NotFound("manifest unknown")).pushed("r/o:it") is None
+    with pytest.raises(DaemonError, match="the registry of r/o:it does not answer: certificate signed by unknown authority"):
+        registry(data=APIError("no", explanation="certificate signed by unknown authority")).pushed("r/o:it")
 
 
 def test_docker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

