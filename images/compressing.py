@@ -6,12 +6,9 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 import zstandard
-
-if TYPE_CHECKING:
-    from typing import Self
 
 BLOCK = 1 << 20
 GZIP_FORMAT = 31
@@ -35,7 +32,7 @@ class Compressing:
         self._stream = stream
         self._meters = {"zstd": _Meter(zstd()), "gzip": _Meter(gzip())}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Compressing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

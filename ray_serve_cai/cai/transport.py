@@ -19,7 +19,7 @@ from ray_serve_cai.cai.settings import Settings
 from ray_serve_cai.errors import PlatformError, one_line
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing_extensions import Self
 
 PAGE_SIZE = 50
 MOST_PAGES = 1000

@@ -86,7 +86,7 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
                 )
             answer.raise_for_status()
             told = await answer.json()
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+    except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as error:
         raise UnavailableError(f"{url}: {str(error) or type(error).__name__}") from error
     try:
         return Roll(
@@ -106,7 +106,7 @@ async def fetch_roll(head: Address, status_port: int, token: str) -> Roll:
 async def tell_refused(head: Address, status_port: int, token: str, reason: str) -> None:
     """Let the head know why this node does not join, for whoever waits there; without an answer, or with none that fits, nothing."""
     url = f"http://{Address(head.host, status_port)}/refused"
-    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+    with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
         async with _session(token) as session, session.post(url, json={"reason": reason}):
             pass
 
