@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from ray_serve_cai.errors import EngineError, UnavailableError, counted
 
@@ -73,6 +75,7 @@ def engines(arguments: argparse.Namespace) -> int:
         {
             "name": name,
             "description": registry.get(name).description,
+            "from": registry.brought_by(name),
             "installed": registry.installed_version(name),
             "install": registry.get(name).install,
             "default": name == registry.get_default_engine(),
@@ -81,15 +84,23 @@ def engines(arguments: argparse.Namespace) -> int:
         for name in registry.list_engines()
     ]
     rows += [
-        {"name": name, "description": "", "installed": None, "install": "", "default": False, "error": error}
-        for name, error in sorted(registry.broken().items())
+        {"name": name, "description": "", "from": from_, "installed": None, "install": "", "default": False, "error": reason}
+        for name, (reason, from_) in sorted(registry.broken().items())
     ]
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        state = f"installed, {row['installed']}" if row["installed"] else f"not installed; {row['install']}"
-        mark = " [default]" if row["default"] else ""
-        said = f"broken: {row['error']}" if row["error"] else f"{row['description']} ({state}){mark}"
-        print(f"{row['name']:12} {said}")
+        print(f"{row['name']:12} {_engine(row)}")
     return 0
+
+
+def _engine(row: Mapping[str, Any]) -> str:
+    """One engine as people read it."""
+    from ray_serve_cai.engines.registry import BUILT_IN
+
+    origin = "built in" if row["from"] == BUILT_IN else f"from {row['from'] or 'an unknown distribution'}"
+    if row["error"]:
+        return f"broken: {row['error']} ({origin})"
+    state = f"installed, {row['installed']}" if row["installed"] else f"not installed: {row['install']}"
+    return f"{row['description']} ({origin}; {state})" + (" [default]" if row["default"] else "")

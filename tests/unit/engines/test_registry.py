@@ -2,6 +2,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint, PackageNotFoundError
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_a_part_that_is_not_there_is_refused(engines: EngineRegistry, part: str,
 
 def test_an_engine_that_is_not_installed(engines: EngineRegistry) -> None:
     engines.register(OTHER)
-    with pytest.raises(ConfigError, match=r"'other' is not installed in this image; use an image that has it, or: pip install other"):
+    with pytest.raises(ConfigError, match=r"'other' is not installed here; use an image that has it, or: pip install other"):
         engines.engine_class("other")
 
 
@@ -234,6 +235,7 @@ class Raising:
     """An entry point whose module fails."""
 
     value = f"{HERE}:BROKEN"
+    dist = None
 
     def __init__(self, name: str, error: Exception) -> None:
         self.name = name
@@ -279,7 +281,7 @@ def test_a_broken_plugin_is_named_and_the_others_work(offer: Offer, value: objec
     offer({"bad": value, "other": OTHER})
     found = discovered()
     assert found.list_engines() == ["other", "sglang", "vllm"]
-    assert found.broken() == {"bad": reason}
+    assert found.broken() == {"bad": (reason, "")}
     with pytest.raises(ConfigError) as caught:
         found.get("bad")
     assert str(caught.value) == f"engine 'bad' cannot be used: {reason}; repair or uninstall its distribution."
@@ -287,13 +289,52 @@ def test_a_broken_plugin_is_named_and_the_others_work(offer: Offer, value: objec
 
 def test_an_attribute_that_is_not_there_is_a_broken_plugin(monkeypatch: pytest.MonkeyPatch, plugin: ModuleType) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("bad", f"{HERE}:NONE", group)])
-    assert discovered().broken() == {"bad": "AttributeError: module 'plugin' has no attribute 'NONE'"}
+    assert discovered().broken() == {"bad": ("AttributeError: module 'plugin' has no attribute 'NONE'", "")}
 
 
 def test_a_broken_plugin_takes_nobodys_name(offer: Offer) -> None:
     offer({"vllm": ImportError("no libfoo.so")})
     assert discovered().get("vllm") is VLLM
-    assert discovered().broken() == {"vllm": "ImportError: no libfoo.so"}
+    assert discovered().broken() == {"vllm": ("ImportError: no libfoo.so", "")}
+
+
+@pytest.mark.issue(8)
+def test_it_is_known_who_brings_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    information = tmp_path / "a_package-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: a-package\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(
+        f"[{ENTRY_POINT_GROUP}]\nother = a_module:OTHER\nbad = a_module:BAD\nvllm = a_module:BAD\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = ModuleType("a_module")
+    module.OTHER = OTHER  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "a_module", module)
+    found = discovered()
+    found.register(replace(OTHER, name="mine"))
+    assert {name: found.brought_by(name) for name in found.list_engines()} == {
+        "mine": "",
+        "other": "a-package",
+        "sglang": "ray-serve-cai",
+        "vllm": "ray-serve-cai",
+    }
+    missing = "AttributeError: module 'a_module' has no attribute 'BAD'"
+    assert found.broken() == {"bad": (missing, "a-package"), "vllm": (missing, "a-package")}
+    with pytest.raises(ConfigError, match=r"'bad' cannot be used: .+; repair or uninstall a-package\.$"):
+        found.get("bad")
+    with pytest.raises(ConfigError, match="'tgi', which is not registered"):
+        found.brought_by("tgi")
+
+
+@pytest.mark.issue(8)
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_an_engine_of_ours_is_installed_by_an_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(distribution: str) -> str:
+        raise PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(registry, "version", version)
+    with pytest.raises(ConfigError, match=rf"engine '{name}' is not installed here; .+ or: pip install 'ray-serve-cai\[{name}\]'\."):
+        discovered().engine_class(name)
 
 
 def test_what_is_reported_is_a_copy(offer: Offer) -> None:
