@@ -108,7 +108,9 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
         "RSCAI_CLUSTER": ("none", "The cluster that an application belongs to."),
         "RSCAI_CLUSTER_SPEC": ("none", "A digest of all that was asked for."),
         "RSCAI_CLUSTER_DIR": ("none", "The cluster's directory in the project."),
+        "RSCAI_CLUSTER_NODE": ("none", "The application's name."),
         "RSCAI_CONFIG_SHA256": ("none", "A hash of the head's configuration."),
+        "RSCAI_PORT_SHARED": ("`0`", "`1`: another program answers on the front door's port until that is open."),
     },
     "Set by the launcher for its own child; do not set it": {
         "RSCAI_STATE_FILE": ("in the launcher's directory under `/tmp`", "Where the serving process writes the cluster's state."),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from ray_serve_cai import logs
-from ray_serve_cai.commands import launcher, serving, watching
+from ray_serve_cai.commands import cloudera, launcher, serving, watching
 from ray_serve_cai.errors import RayServeCaiError, UsageError
 
 
@@ -46,19 +45,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="ray-serve-cai", description="Serve large language models from a cluster of containers.")
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        made.set_defaults(run=run)
-        return made
-
+    command = _commands(parser)
     made = command(
         "node",
         launcher.node,
@@ -150,7 +137,28 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", watching.engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
+    summary = "Bring up clusters of applications on Cloudera AI, and look at them."
+    cloudera.parsers(_commands(command("cai", None, summary, f"ray-serve-cai cai up -f {cloudera.FILE}")))
     return parser
+
+
+def _commands(parser: argparse.ArgumentParser) -> cloudera.Command:
+    """What adds commands to a parser."""
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: cloudera.Run | None, summary: str, example: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if run:
+            made.set_defaults(run=run)
+        return made
+
+    return command
 
 
 class _Version(argparse.Action):

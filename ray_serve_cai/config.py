@@ -173,8 +173,12 @@ class ClusterConfig(Strict):
     block: bool = Field(False, description="`start` stays in the foreground until Ray ends.")
 
 
+CLOUDERA = "cai"
+"""A section that `ray_serve_cai.cai` reads: the applications of Cloudera AI in which the models are served."""
+
+
 class Config(Strict):
-    """A whole configuration file."""
+    """A whole configuration file, but for the section `CLOUDERA`."""
 
     models: Annotated[list[ModelConfig], Field(min_length=1)] = Field(
         description="Models to serve; the first one answers at /v1, each at /models/<name>/v1."
@@ -244,7 +248,7 @@ def parse(data: object, where: str) -> Config:
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: holds {type(data).__name__}, not a mapping; start with `models:`.")
     try:
-        return Config.model_validate(data)
+        return Config.model_validate({name: section for name, section in data.items() if name != CLOUDERA})
     except ValidationError as error:
         raise ConfigError("; ".join(f"{where}: {explain(item, _siblings(item['loc']))}" for item in error.errors())) from error
 

@@ -52,9 +52,14 @@ def _text(record: Mapping[str, str]) -> str:
 _speaker = Speaker("python")
 
 
+_copies: list[logging.Handler] = []
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
+        if getattr(record, "relayed", False):  # it is a whole line already
+            return message
         if record.exc_info:
             message += f"\n{self.formatException(record.exc_info)}"
         return _speaker.line(record.levelname, message, when=record.created)
@@ -92,7 +97,17 @@ def error_in(line: str) -> str | None:
 
 def relay(component: str, line: str) -> None:
     """Pass a child's line on as one of this node's: a record of our own as it is, any other under the name of who wrote it."""
-    print(relayed(_speaker, component, line), file=sys.stderr, flush=True)
+    said = relayed(_speaker, component, line)
+    print(said, file=sys.stderr, flush=True)
+    for handler in _copies:
+        handler.handle(logging.makeLogRecord({"msg": said, "relayed": True}))
+
+
+def copy_to(handler: logging.Handler) -> None:
+    """Give a second place all that this process writes from now on, lines of its children included."""
+    handler.setFormatter(_Formatter())
+    logging.getLogger().addHandler(handler)
+    _copies.append(handler)
 
 
 def relayed(speaker: Speaker, component: str, line: str) -> str:

@@ -47,8 +47,11 @@ class Apply:
             self._say(f"{step.action.value} {step.name}" + (f" ({'; '.join(step.why)})" if step.why else ""))
             self._do(step)
 
-    def wait(self, plan: Plan, timeout_s: float) -> None:
+    def wait(self, plan: Plan, timeout_s: float, answers: Callable[[], bool] | None = None) -> None:
         """Wait until each application of a plan runs, and each that was to go is gone; a word whenever one's status is another.
+
+        Args:
+            answers: asked whenever the head runs: whether it serves. It may raise.
 
         Raises:
             PlatformRefusedError: an application failed.
@@ -74,12 +77,15 @@ class Apply:
                     self._again(one, wanted[name])
                     began[name] = self._clock()
             waiting = [name for name in wanted if name not in found or found[name].status is not Status.RUNNING]
-            if not waiting and not left:
+            head = f"{plan.cluster}-head"
+            serves = answers is None or (head not in waiting and answers())
+            if not waiting and not left and serves:
                 return
             if self._clock() > deadline:
-                what = "; ".join([*(f"{name}: {_word(found.get(name))}" for name in waiting), *(f"{name}: not gone" for name in left)])
-                late = counted(len(waiting) + len(left), "application")
-                raise UnavailableError(f"{late} not as planned after {timeout_s:g} s: {what}. It goes on; run this again.")
+                late = [*(f"{name}: {_word(found.get(name))}" for name in waiting), *(f"{name}: not gone" for name in left)]
+                late = late or [f"{head}: its models do not answer yet"]
+                count = counted(len(late), "application")
+                raise UnavailableError(f"{count} not as planned after {timeout_s:g} s: {'; '.join(late)}. It goes on; run this again.")
             self._sleep(POLL_S)
 
     def _do(self, step: Step) -> None:

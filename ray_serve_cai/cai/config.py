@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ray_serve_cai import config
 from ray_serve_cai.cai.models import SUBDOMAIN
@@ -22,6 +22,7 @@ RESERVED = (
     "RSCAI_HEAD_ADDRESS",
     "RSCAI_CLUSTER",
     "RSCAI_CLUSTER_DIR",
+    "RSCAI_CLUSTER_NODE",
     "RSCAI_CLUSTER_SPEC",
     "RSCAI_CONFIG",
     "RSCAI_CONFIG_SHA256",
@@ -60,6 +61,16 @@ class CaiConfig(Strict):
     )
     script: str = Field("ray-serve-cai/launch.py", description="Where in the project the launcher file is put.")
     environment: dict[str, str] = Field(default_factory=dict, description="Variables for every node.")
+    host: str | None = Field(None, description="The workspace. Default: `CML_HOST`, or the one this runs in.")
+    project_id: str | None = Field(None, description="The project. Default: `CDSW_PROJECT_ID`.")
+    ca_bundle: str | None = Field(None, description="PEM file of the authorities to trust. Default: `REQUESTS_CA_BUNDLE`, or the system's.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "api_key" in data:
+            raise ValueError("it holds an API key; take it out, and set CML_API_KEY or CML_API_KEY_FILE instead")
+        return data
 
     @field_validator("script")
     @classmethod
@@ -111,10 +122,10 @@ def load(path: str | Path) -> CaiFile:
         ConfigError: as for `ray_serve_cai.config.load`, and where it has no `cai` section.
     """
     data = config.read_yaml(path)
-    if not isinstance(data, dict) or not isinstance(data.get("cai"), dict):
+    if not isinstance(data, dict) or not isinstance(data.get(config.CLOUDERA), dict):
         raise ConfigError(f"{path}: has no section `cai`; it names at least the `runtime`, beside `models`.")
     try:
-        section = CaiConfig.model_validate(data.pop("cai"))
+        section = CaiConfig.model_validate(data[config.CLOUDERA])
     except ValidationError as error:
         raise ConfigError("; ".join(f"{path}: cai.{explain(item, _known(item['loc']))}" for item in error.errors())) from error
     return CaiFile(cai=section, serving=config.parse(data, str(path)))

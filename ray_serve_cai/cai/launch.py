@@ -6,7 +6,7 @@ ends the application ends. So the launcher is a child, and is waited for.
 
 import subprocess
 
-child = subprocess.Popen(["ray-serve-cai", "node"])
+child = subprocess.Popen(["ray-serve-cai", "cai", "node"])
 try:
     code = child.wait()
 except BaseException:
@@ -14,4 +14,4 @@ except BaseException:
     child.wait()
     raise
 if code:
-    raise RuntimeError(f"ray-serve-cai node ended with exit code {code}; why stands above")
+    raise RuntimeError(f"ray-serve-cai cai node ended with exit code {code}; why stands above")

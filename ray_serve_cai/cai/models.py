@@ -65,6 +65,10 @@ class Application(Answer):
     created_at: str = ""
     running_at: str = ""
 
+    @property
+    def running(self) -> bool:
+        return self.status is Status.RUNNING
+
     @field_validator("status", mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:

@@ -6,8 +6,8 @@ asked for differs, the application is changed and restarted. The token is made o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -64,6 +64,11 @@ class Plan:
     def changes(self) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if step.action is not Action.KEEP)
 
+    def as_dict(self) -> dict[str, Any]:
+        """For scripts; without secrets."""
+        steps = [{"action": step.action.value, "name": step.name, "id": step.id or None, "why": list(step.why)} for step in self.steps]
+        return {"cluster": self.cluster, "steps": steps, "shared_memory_mb": self.shared_memory_mb, "files": list(self.files)}
+
     def __str__(self) -> str:
         lines = [f"~ change  project (shared memory: {self.shared_memory_mb} MB)"] if self.shared_memory_mb else []
         lines += [str(step) for step in self.steps]
@@ -76,7 +81,7 @@ def plan(wanted: CaiFile, found: Sequence[Application], shared: Shared, shared_m
 
     Args:
         found: all applications of the project.
-        shared: its token is used where no application of the cluster has one.
+        shared: its token is used where no application of the cluster has one; secrets that it lacks are those of the cluster.
         shared_memory_mb: the project's limit now.
 
     Raises:
@@ -84,11 +89,11 @@ def plan(wanted: CaiFile, found: Sequence[Application], shared: Shared, shared_m
         UsageError: everybody is to be let in, and there is no key.
     """
     cai = wanted.cai
+    own = {one.name: one for one in found if one.environment.get(CLUSTER) == cai.name}
+    shared = _kept(shared, own.values())
     if cai.authentication == "keys" and not shared.secrets.get(KEY):
         raise UsageError(f"cai.authentication is 'keys', and no key is given: set {KEY} or {KEY}_FILE, or let the platform ask its users.")
-    own = {one.name: one for one in found if one.environment.get(CLUSTER) == cai.name}
-    token = next((one.environment[TOKEN] for one in own.values() if one.environment.get(TOKEN)), shared.token)
-    requests = wants(wanted, replace(shared, token=token))
+    requests = wants(wanted, shared)
     subdomains = {request.subdomain for request in requests.values()}
     for one in found:
         if one.environment.get(CLUSTER) != cai.name and (one.name in requests or one.subdomain in subdomains):
@@ -98,6 +103,14 @@ def plan(wanted: CaiFile, found: Sequence[Application], shared: Shared, shared_m
     steps += [_step(request, own.get(name)) for name, request in requests.items()]
     needed = (cai.shared_memory_gb or 0) * 1024
     return Plan(cai.name, tuple(steps), needed if needed > shared_memory_mb else None, project_files(wanted))
+
+
+def _kept(shared: Shared, own: Iterable[Application]) -> Shared:
+    """With what the cluster's applications were given before: a token is made once, and a shell without a key takes none away."""
+    there = [one.environment for one in own]
+    token = next((env[TOKEN] for env in there if env.get(TOKEN)), shared.token)
+    secrets = {name: value or next((env[name] for env in there if env.get(name)), "") for name, value in shared.secrets.items()}
+    return Shared(token, secrets)
 
 
 def teardown(cluster: str, found: Sequence[Application]) -> Plan:

@@ -34,7 +34,7 @@ class Shared:
 
     Attributes:
         token: the cluster token.
-        secrets: `KEY` and HF_TOKEN, as far as this shell has them.
+        secrets: `KEY` and HF_TOKEN; empty where this shell does not have them.
     """
 
     token: str = field(repr=False)
@@ -67,7 +67,8 @@ def wants(wanted: CaiFile, shared: Shared) -> dict[str, ApplicationRequest]:
 def _request(cai: CaiConfig, node: NodeConfig, name: str, shared: Shared, of_head: Mapping[str, str]) -> ApplicationRequest:
     role = "head" if of_head else "worker"
     environment = (ACCELERATED if node.gpus else {}) | cai.environment | dict(of_head)
-    environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str((HOME / cai.script).parent), CLUSTER: cai.name, TOKEN: shared.token}
+    environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str((HOME / cai.script).parent), "RSCAI_CLUSTER_NODE": name}
+    environment |= {CLUSTER: cai.name, TOKEN: shared.token}
     environment |= {variable: value for variable, value in shared.secrets.items() if value}
     request = ApplicationRequest(
         name=name,

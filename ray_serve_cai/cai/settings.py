@@ -53,10 +53,8 @@ def settings(options: Mapping[str, str | None], env: Mapping[str, str], file: Ma
 
     Raises:
         UsageError: one is missing, or the address is none.
-        ConfigError: the API key is in the file, or the CA bundle is not there.
+        ConfigError: the CA bundle is not there.
     """
-    if file.get("api_key"):
-        raise ConfigError("the file holds an API key; take it out, and set CML_API_KEY or CML_API_KEY_FILE instead.")
     found = {name: _first(name, options, env, file) for name in VARIABLES}
     missing = [f"{name}: set {' or '.join(VARIABLES[name])} to {told}" for name, told in TOLD.items() if not found[name]]
     if missing:

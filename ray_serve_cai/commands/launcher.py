@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray_serve_cai.commands import common
-from ray_serve_cai.errors import RayServeCaiError, ResourceError
+from ray_serve_cai.errors import RayServeCaiError
 
 if TYPE_CHECKING:
     from ray_serve_cai.engines.engine_config import EngineConfig
@@ -164,16 +164,5 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     running = node_doctor.is_running()
     node = node_doctor.Node(planned, env, here, manifest.read(), common.installed_engines(), files, running)
-    findings = []
-    for found in node_doctor.examine(node, node_doctor.peer(arguments.peer) if arguments.peer else None):
-        findings.append(found)
-        if not arguments.json:
-            print(
-                f"{found.level:8} {found.check:11} {found.fact}" + (f"\n{'':8} {'':11} fix: {found.fix}" if found.fix else ""), flush=True
-            )
-    broken = [found for found in findings if found.level == "error"]
-    if arguments.json:
-        print(json.dumps([vars(found) for found in findings], indent=2))
-    else:
-        print(f"this node cannot serve: {', '.join(found.check for found in broken)}" if broken else "nothing keeps this node from serving")
-    return ResourceError.exit_code if broken else 0
+    findings = node_doctor.examine(node, node_doctor.peer(arguments.peer) if arguments.peer else None)
+    return common.tell(findings, as_json=arguments.json, well="nothing keeps this node from serving", broken="this node cannot serve")

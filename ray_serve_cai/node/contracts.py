@@ -429,6 +429,16 @@ def kuberay_resources(env: Environment) -> dict[str, int]:
     return found
 
 
+def cloudera_limits(env: Environment) -> tuple[int | None, int | None]:
+    """What Cloudera AI says that this engine got: CPUs, a fraction rounded up, and memory in bytes, taking its MB as 10**6."""
+    cpus, memory = text(env, "CDSW_CPU_MILLICORES") or "", text(env, "CDSW_MEMORY_MB") or ""
+    return _whole(cpus) and -(-int(cpus) // 1000), _whole(memory) and int(memory) * 10**6
+
+
+def _whole(value: str) -> int | None:
+    return int(value) or None if value.isascii() and value.isdigit() and len(value) <= 12 else None
+
+
 def words(line: str | None) -> list[str]:
     """A command line as its words; as much as can be read of one with an open quotation mark."""
     try:

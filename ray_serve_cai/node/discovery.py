@@ -13,7 +13,7 @@ from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node import contracts, doubts
 from ray_serve_cai.node.address import Address, everywhere, literal_ip
 from ray_serve_cai.node.contracts import CONTRACTS, MOST_NODES, Decision, Role
-from ray_serve_cai.node.environment import Environment, integer, text
+from ray_serve_cai.node.environment import Environment, flag, integer, text
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.ports import Ports
 
@@ -55,6 +55,8 @@ class NodePlan:
     drain_s: int
     host: str
     doubts: tuple[str, ...] = ()
+    port_shared: bool = False
+    """Whether another program of this user may listen on the front door's port until that is open."""
 
 
 def plan(env: Environment, machine: Machine) -> NodePlan:
@@ -82,6 +84,7 @@ def plan(env: Environment, machine: Machine) -> NodePlan:
         drain_s=drain_s(env),
         host=_host(env, node_ip),
         doubts=doubts.of(env, decision.role, decision.head),
+        port_shared=flag(env, "RSCAI_PORT_SHARED"),
     )
 
 
@@ -182,13 +185,15 @@ def _resources(env: Environment, machine: Machine) -> Resources:
     if object_store is None:
         object_store = _OBJECT_STORE_FLOOR if small else min(shm // 2, _OBJECT_STORE_CEILING)
     given = contracts.kuberay_resources(env)
+    engine_cpus, engine_memory = contracts.cloudera_limits(env)
+    here, limit = engine_cpus or machine.cpus, min(machine.memory_bytes, engine_memory or machine.memory_bytes)
     cpus = given.get("num-cpus") if (own := integer(env, "RSCAI_NUM_CPUS", low=0, high=100_000)) is None else own
     gpus = given.get("num-gpus") if (own := integer(env, "RSCAI_NUM_GPUS", low=0, high=1024)) is None else own
     memory = integer(env, "RSCAI_MEMORY_BYTES", low=1 << 20, high=1 << 60) or given.get("memory")
     return Resources(
-        cpus=machine.cpus if cpus is None else cpus,
+        cpus=here if cpus is None else cpus,
         gpus=machine.gpus if gpus is None else gpus,
-        memory=memory or max(machine.memory_bytes - object_store - _GIB, _GIB),
+        memory=memory or max(limit - object_store - _GIB, _GIB),
         object_store=object_store,
         plasma_directory="/tmp" if object_store > shm // 2 + 1 else None,
     )

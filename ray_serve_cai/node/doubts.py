@@ -15,11 +15,11 @@ KNOWN = frozenset(
     for name in (
         *("ROLE", "HEAD_ADDRESS", "NODE_IP", "MIN_NODES", "MIN_GPUS", "TOKEN", "TOKEN_FILE", "STATE_DIR"),
         *("CONFIG", "MODEL", "MODEL_NAME", "ENGINE", "ENGINE_ARGS"),
-        *("HOST", "PORT", "ENGINE_PORTS", "SERVE_PORT", "STATUS_PORT"),
+        *("HOST", "PORT", "PORT_SHARED", "ENGINE_PORTS", "SERVE_PORT", "STATUS_PORT"),
         *("NUM_CPUS", "NUM_GPUS", "MEMORY_BYTES", "OBJECT_STORE_BYTES"),
         *("JOIN_TIMEOUT_S", "DRAIN_S", "HOOKS_DIR", "LOG_FORMAT", "LOG_LEVEL", "TRACEBACK"),
         *("STATE_FILE", "DEPLOYED_FILE"),
-        *("CLUSTER", "CLUSTER_SPEC", "CLUSTER_DIR", "CONFIG_SHA256"),
+        *("CLUSTER", "CLUSTER_SPEC", "CLUSTER_DIR", "CLUSTER_NODE", "CONFIG_SHA256"),
     )
 )
 """The variables of this project, as docs/generate.py explains them."""

@@ -48,12 +48,14 @@ def check_ports(plan: NodePlan) -> None:
         ResourceError: as `check`.
     """
     for name, port in plan.ports.listening(plan.role).items():
-        _check_port(name, port, plan.host if name == "front_door" else everywhere(plan.node_ip))
+        is_door = name == "front_door"
+        _check_port(name, port, plan.host if is_door else everywhere(plan.node_ip), shared=is_door and plan.port_shared)
 
 
-def _check_port(name: str, port: int, host: str) -> None:
+def _check_port(name: str, port: int, host: str, *, shared: bool) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         try:
             probe.bind((host, port))
             probe.listen(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node.environment import Environment, text
 
-SECRETS = {"RSCAI_TOKEN": "RSCAI_TOKEN_FILE", "HF_TOKEN": "HF_TOKEN_FILE", "VLLM_API_KEY": "VLLM_API_KEY_FILE"}
+SECRETS = {name: f"{name}_FILE" for name in ("RSCAI_TOKEN", "HF_TOKEN", "VLLM_API_KEY", "CML_API_KEY")}
 """Variable -> the one that names a file with its value."""
 
 

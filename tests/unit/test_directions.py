@@ -31,9 +31,9 @@ LAYERS = {
     "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
     "ray_processes": set(),
     "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes"},
-    "commands": {"node", "serving", "engines", "config", "errors", "state", "logs", "fetch", "upgrade"},
+    "commands": {"node", "serving", "engines", "config", "errors", "state", "logs", "fetch", "upgrade", "cai"},
     "cli": {"commands", "errors", "logs"},
-    "cai": {"config", "errors"},
+    "cai": {"config", "errors", "logs", "node", "private_file"},
     "upgrade": {"node", "errors", "logs", "private_file", "state"},
 }
 HEAVY = {"ray", "vllm", "sglang", "torch"}

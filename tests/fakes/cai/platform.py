@@ -9,7 +9,7 @@ import base64
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -48,6 +48,10 @@ class Reply:
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
 
+    def json(self) -> str:
+        """As it is sent; text is sent as it is."""
+        return self.body if isinstance(self.body, str) else json.dumps(self.body)
+
 
 class Refusal(Exception):
     """An error in the API's form: ``{error, code, message, details}`` [doc]; ``code`` is gRPC's."""
@@ -59,6 +63,9 @@ class Refusal(Exception):
 
 class Nodes:
     """What runs behind applications. Here nothing does, and a status is what a test sets it to; containers do it for real."""
+
+    shared_memory_mb = 0
+    """The project's limit; 0 for the platform's own default."""
 
     def start(self, application: dict[str, Any]) -> None:
         application["status"] = "APPLICATION_RUNNING"
@@ -81,7 +88,7 @@ class Platform:
     labels: list[dict[str, Any]] = field(default_factory=list)
     administrator: bool = False
     applications: dict[str, dict[str, Any]] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: MutableMapping[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     faults: list[Callable[[str, str], Reply | None]] = field(default_factory=list)
     """Asked first, in order; one that gives a reply answers in place of the platform."""
@@ -200,7 +207,7 @@ class Platform:
 
     def update_project(self, body: dict[str, Any]) -> Any:
         _fields(body, {"shared_memory_limit": int, "environment": dict, "description": str})
-        self.shared_memory_mb = body.get("shared_memory_limit", self.shared_memory_mb)
+        self.shared_memory_mb = self.nodes.shared_memory_mb = body.get("shared_memory_limit", self.shared_memory_mb)
         return self.get_project({})
 
     def list_runtimes(self, query: dict[str, str]) -> Any:

@@ -53,12 +53,6 @@ def test_an_address_that_is_none(host: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_key_does_not_belong_in_a_file() -> None:
-    with pytest.raises(ConfigError, match="set CML_API_KEY or CML_API_KEY_FILE instead") as caught:
-        settings({}, ENV, {"api_key": "hunter2"})
-    assert "hunter2" not in str(caught.value)
-
-
 def test_a_ca_bundle(tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
     with pytest.raises(ConfigError, match=f"the CA bundle '{bundle}' is not there"):

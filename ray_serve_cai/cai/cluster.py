@@ -1,0 +1,161 @@
+"""A cluster of applications: planned, brought up, looked at, scaled and taken down. Commands and `CAIClusterManager` stand on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from ray_serve_cai.cai import front
+from ray_serve_cai.cai.apply import Apply, Say
+from ray_serve_cai.cai.client import Client
+from ray_serve_cai.cai.config import CaiFile
+from ray_serve_cai.cai.models import Application, ApplicationRequest
+from ray_serve_cai.cai.plan import Plan, plan, teardown
+from ray_serve_cai.cai.requests import CLUSTER, KEY, Shared
+from ray_serve_cai.cai.settings import Settings
+from ray_serve_cai.errors import PlatformRefusedError, RayServeCaiError, UsageError
+from ray_serve_cai.node import token
+
+HF_TOKEN = "HF_TOKEN"
+MOST_LOOKED_AT = 16
+"""Workers that are asked at a time why they have not joined."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is there of a cluster.
+
+    Attributes:
+        url: of the head.
+        seen: what the head says; None where there is no head.
+    """
+
+    name: str
+    url: str
+    applications: tuple[Application, ...]
+    seen: front.Seen | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For scripts; without secrets."""
+        shown = ("id", "name", "subdomain", "cpu", "memory", "nvidia_gpu", "runtime_identifier")
+        applications = [{**{name: getattr(one, name) for name in shown}, "status": one.status.word} for one in self.applications]
+        head = {"status": self.seen.status, "detail": self.seen.line, **self.seen.document} if self.seen else None
+        return {"name": self.name, "url": self.url, "applications": applications, "head": head}
+
+
+class Cluster:
+    """The cluster of one name in one project.
+
+    Args:
+        client: see `ray_serve_cai.cai.client`, whose errors all methods may raise.
+        say: takes lines of progress.
+        transport: of requests to the head, in tests.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        say: Say,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._say = say
+        self._transport = transport
+        self._apply = Apply(client, say, clock, sleep)
+
+    def plan(self, wanted: CaiFile, env: Mapping[str, str]) -> Plan:
+        """What it takes; secrets come from the environment, or are those that the cluster has."""
+        shared = Shared(token.given(env) or token.new(), {name: env.get(name, "").strip() for name in (KEY, HF_TOKEN)})
+        return plan(wanted, self._client.applications(), shared, self._client.project().shared_memory_limit)
+
+    def up(self, wanted: CaiFile, made: Plan, timeout_s: float) -> Status:
+        """Do what a plan says, and return when the head says that its models answer.
+
+        Raises:
+            RayServeCaiError: what it ended with; the message ends with what is left.
+        """
+        name, asks = wanted.cai.name, wanted.cai.authentication == "platform"
+        nodes = [step.request for step in made.steps if step.request]
+        said: dict[str, str] = {}
+
+        def look(node: ApplicationRequest) -> front.Seen:
+            url = front.address(self._settings, node.subdomain)
+            seen = front.look(self._settings, url, platform_asks=not node.bypass_authentication, transport=self._transport)
+            if said.get(node.name) != seen.line:
+                said[node.name] = seen.line
+                self._say(f"{node.name}: {seen.line}")
+            return seen
+
+        def answers() -> bool:
+            head, *workers = nodes
+            seen = look(head)
+            if seen.status == "failed":
+                raise PlatformRefusedError(f"the cluster cannot serve: {seen.line.partition(': ')[2]}")
+            if seen.status != "ok" or seen.nodes >= len(nodes):
+                return seen.status in ("ok", "unseen")
+            self._say(f"{name}: {seen.nodes} of {len(nodes)} nodes have joined")
+            for worker in workers[:MOST_LOOKED_AT]:
+                look(worker)
+            return False
+
+        try:
+            self._apply.run(made)
+            self._apply.wait(made, timeout_s, answers)
+        except RayServeCaiError as error:
+            raise type(error)(f"{error} {self._left(name)}") from error
+        return self.status(name, platform_asks=asks)
+
+    def status(self, name: str, *, platform_asks: bool = True) -> Status:
+        """What is there."""
+        own = tuple(sorted((one for one in self._client.applications() if one.environment.get(CLUSTER) == name), key=_head_first))
+        url = front.address(self._settings, name)
+        head = next((one for one in own if one.name == f"{name}-head"), None)
+        asks = platform_asks and not (head and head.bypass_authentication)
+        return Status(name, url, own, front.look(self._settings, url, platform_asks=asks, transport=self._transport) if head else None)
+
+    def down(self, name: str, timeout_s: float) -> int:
+        """Delete all applications of a cluster, and return when they are gone: how many there were."""
+        made = teardown(name, self._client.applications())
+        self._apply.run(made)
+        self._apply.wait(made, timeout_s)
+        return len(made.steps)
+
+    def _left(self, name: str) -> str:
+        """What is there of the cluster, for an error; nothing where that cannot be found out."""
+        try:
+            own = [one for one in self._client.applications() if one.environment.get(CLUSTER) == name]
+        except RayServeCaiError:
+            return "What is left cannot be seen now; `ray-serve-cai cai status` tells it."
+        if not own:
+            return "Nothing of the cluster is there."
+        left = ", ".join(f"{one.name} ({one.status.word})" for one in sorted(own, key=_head_first))
+        return f"What is there: {left}. The same command goes on from here; `ray-serve-cai cai down` removes it."
+
+
+def scaled(wanted: CaiFile, changes: Mapping[str, int]) -> CaiFile:
+    """The configuration with other counts of workers.
+
+    Raises:
+        UsageError: a group is not in it.
+    """
+    unknown = sorted(changes.keys() - wanted.cai.workers.keys())
+    if unknown:
+        known = ", ".join(wanted.cai.workers) or "none"
+        raise UsageError(f"there is no group {unknown[0]!r}; the file's groups are: {known}.")
+    groups = {
+        name: group.model_copy(update={"count": changes[name]}) if name in changes else group for name, group in wanted.cai.workers.items()
+    }
+    return wanted.model_copy(update={"cai": wanted.cai.model_copy(update={"workers": groups})})
+
+
+def _head_first(application: Application) -> tuple[bool, str]:
+    return not application.name.endswith("-head"), application.name

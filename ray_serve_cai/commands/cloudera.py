@@ -1,0 +1,316 @@
+"""Clusters on Cloudera AI: the commands below ``ray-serve-cai cai``, and their options."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ray_serve_cai.commands import common
+from ray_serve_cai.errors import PlatformAccessError, PlatformRefusedError, UnavailableError, UsageError, counted
+
+if TYPE_CHECKING:
+    from ray_serve_cai.cai.client import Client
+    from ray_serve_cai.cai.cluster import Cluster, Status
+    from ray_serve_cai.cai.config import CaiFile
+    from ray_serve_cai.cai.settings import Settings
+
+FILE = "configs/cloudera_ai.yaml"
+Run = Callable[[argparse.Namespace], int]
+Command = Callable[[str, "Run | None", str, str], argparse.ArgumentParser]
+
+
+def parsers(command: Command) -> None:
+    """Add the commands; ``command`` makes one of a name, what it runs, a summary and an example."""
+    made = command("plan", plan, "Show what `up` would create, change and delete, and touch nothing.", f"ray-serve-cai cai plan -f {FILE}")
+    _of_file(made)
+    made = command(
+        "up",
+        up,
+        "Bring the project's applications to what the file says, and wait until the models answer; safe to run again.",
+        f"CML_API_KEY_FILE=key ray-serve-cai cai up -f {FILE}",
+    )
+    _of_file(made)
+    _timeout(made, 1800)
+    made = command(
+        "status", status, "Show the cluster's applications, nodes, models and address.", f"ray-serve-cai cai status -f {FILE} --json"
+    )
+    _of_file(made)
+    made = command("scale", scale, "Bring groups of workers to other counts than the file's.", f"ray-serve-cai cai scale -f {FILE} gpu=3")
+    made.add_argument("groups", nargs="+", metavar="GROUP=N", help="a group of the file, and how many workers it is to have")
+    _of_file(made)
+    _timeout(made, 1800)
+    made = command(
+        "down", down, "Delete the cluster's applications, and wait until they are gone; files stay.", f"ray-serve-cai cai down -f {FILE}"
+    )
+    _of_file(made)
+    _timeout(made, 600)
+    made = command(
+        "logs",
+        node_logs,
+        "Show what nodes wrote, in a session of the project; elsewhere, where to look: the platform's API has no logs.",
+        f"ray-serve-cai cai logs -f {FILE} gpu-1",
+    )
+    made.add_argument("node", nargs="?", metavar="NODE", help="`head`, or a worker such as `gpu-1` (default: all)")
+    made.add_argument("--tail", type=int, default=200, metavar="N", help="lines of each node (default: %(default)s)")
+    _file(made)
+    made = command(
+        "doctor",
+        doctor,
+        "Look for what would keep the cluster from coming up, each with its fix: key, project, runtimes, GPUs, shared memory, names.",
+        f"ray-serve-cai cai doctor -f {FILE}",
+    )
+    _of_file(made)
+    made = command(
+        "register-runtime",
+        register_runtime,
+        "Add an image to the workspace's runtime catalog, or print what an administrator needs for that.",
+        "ray-serve-cai cai register-runtime registry.example.com/ray-serve-cai:vllm-cuda-cai",
+    )
+    made.add_argument("image", metavar="IMAGE", help="the image's address, as the workspace reaches it")
+    made.add_argument("--credential", metavar="ID", help="of the registry's password in the workspace (docker_credential_id)")
+    made.add_argument(
+        "--repo-file", action="store_true", help="ask nobody, and print a Runtime Repo file of the image, which must be here in Docker"
+    )
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
+    _of_workspace(made)
+    command(
+        "node",
+        node,
+        "Run one application's part of a cluster; the file that `up` puts into the project calls this.",
+        "ray-serve-cai cai node",
+    )
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--file", type=Path, required=True, metavar="F", help="YAML file with a section `cai`, beside `models`")
+
+
+def _of_file(parser: argparse.ArgumentParser) -> None:
+    _file(parser)
+    _of_workspace(parser)
+    parser.add_argument("--json", action="store_true", help="print an object for scripts; progress goes to standard error")
+
+
+def _of_workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", metavar="URL", help="the workspace (default: CML_HOST, that of this session, or the file's)")
+    parser.add_argument("--project", metavar="ID", help="the project (default: CDSW_PROJECT_ID, or the file's)")
+
+
+def _timeout(parser: argparse.ArgumentParser, seconds: int) -> None:
+    parser.add_argument("--timeout", type=float, default=seconds, metavar="S", help="seconds to wait (default: %(default)s)")
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Print the plan."""
+    with _cluster(arguments) as (cluster, wanted, env):
+        made = cluster.plan(wanted, env)
+    if arguments.json:
+        print(json.dumps(made.as_dict(), indent=2))
+    else:
+        print(made)
+    return 0
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Plan, apply, wait."""
+    with _cluster(arguments) as (cluster, wanted, env):
+        _bring(arguments, cluster, wanted, env)
+    return 0
+
+
+def _bring(arguments: argparse.Namespace, cluster: Cluster, wanted: CaiFile, env: Mapping[str, str]) -> None:
+    made = cluster.plan(wanted, env)
+    _say(str(made))
+    try:
+        reached = cluster.up(wanted, made, arguments.timeout)
+    except KeyboardInterrupt:
+        _say("interrupted: what was begun goes on; the same command takes it from here, and `ray-serve-cai cai down` removes it")
+        raise
+    _show(arguments, reached)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show what is there; exit 0 where the models answer, or where only the platform's users may see whether they do."""
+    with _cluster(arguments) as (cluster, wanted, _):
+        found = cluster.status(wanted.cai.name, platform_asks=wanted.cai.authentication == "platform")
+    if not found.applications:
+        if arguments.json:
+            print(json.dumps(found.as_dict(), indent=2))
+        raise UnavailableError(f"there is no cluster {found.name!r} in the project; ray-serve-cai cai up -f {arguments.file} makes it.")
+    _show(arguments, found)
+    well = found.seen is not None and found.seen.status in ("ok", "unseen") and all(one.running for one in found.applications)
+    return 0 if well else UnavailableError.exit_code
+
+
+def scale(arguments: argparse.Namespace) -> int:
+    """Apply the file with other counts."""
+    from ray_serve_cai.cai import cluster as clusters
+
+    changes = dict(_count(word) for word in arguments.groups)
+    with _cluster(arguments) as (cluster, wanted, env):
+        other = {name: count for name, count in changes.items() if name in wanted.cai.workers and wanted.cai.workers[name].count != count}
+        _bring(arguments, cluster, clusters.scaled(wanted, changes), env)
+    for name in other:
+        _say(f"the file still says {wanted.cai.workers[name].count} for {name!r}; change it there, or the next `up` goes back to that")
+    return 0
+
+
+def _count(word: str) -> tuple[str, int]:
+    name, equals, number = word.partition("=")
+    if not (name and equals and number.isascii() and number.isdigit() and int(number) <= 500):
+        raise UsageError(f"{word!r} is no count of workers; use GROUP=N with N from 0 to 500, for example gpu=3.")
+    return name, int(number)
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Delete, and see that all is gone."""
+    with _cluster(arguments) as (cluster, wanted, _):
+        count = cluster.down(wanted.cai.name, arguments.timeout)
+    said = f"{counted(count, 'application')} deleted" if count else "there was nothing"
+    print(json.dumps({"name": wanted.cai.name, "deleted": count}) if arguments.json else f"{wanted.cai.name}: {said}")
+    return 0
+
+
+def node_logs(arguments: argparse.Namespace) -> int:
+    """Print the files that nodes write into the project, where the project's files are here."""
+    from ray_serve_cai.cai import config, node_log
+
+    wanted = config.load(arguments.file)
+    names = [name for name in wanted.cai.applications() if arguments.node in (None, name, name.removeprefix(f"{wanted.cai.name}-"))]
+    if not names:
+        known = ", ".join(wanted.cai.applications())
+        raise UsageError(f"there is no node {arguments.node!r}; the file's nodes are: {known}.")
+    directory = node_log.directory(wanted.cai)
+    if not directory.is_dir():
+        raise UnavailableError(
+            f"{directory} is not here: nodes write into the project's files, and the platform's API does not give them out. "
+            f"Run this in a session of the project, or open the application's log in the workspace: {', '.join(names)}."
+        )
+    for name in names:
+        for line in node_log.tail(directory, name, arguments.tail):
+            print(f"{name}: {line}" if len(names) > 1 else line)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print what the checks find; exit 0 where nothing keeps the cluster from coming up."""
+    from ray_serve_cai.cai import doctor as cai_doctor
+
+    with _client(arguments) as (client, _, wanted, env):
+        assert wanted is not None
+        findings = cai_doctor.examine(client, wanted, env)
+        well = "nothing seen keeps this cluster from coming up"
+        return common.tell(findings, as_json=arguments.json, well=well, broken="this cluster cannot come up")
+
+
+def register_runtime(arguments: argparse.Namespace) -> int:
+    """Validate and register, or print the file for an administrator."""
+    if arguments.repo_file:
+        print(json.dumps(_repository(arguments.image), indent=2))
+        return 0
+    with _client(arguments) as (client, settings, _, _):
+        checked = client.validate_runtime(arguments.image)
+        if not checked.validation_success:
+            said = checked.reason or "it does not say why"
+            raise PlatformRefusedError(
+                f"{settings.host} does not take {arguments.image} as a runtime: {said}. "
+                "Does the workspace reach the registry, and is it an image with -cai?"
+            )
+        try:
+            made = client.register_runtime(arguments.image, arguments.credential)
+        except PlatformAccessError as error:
+            raise PlatformAccessError(
+                f"{error} Give an administrator the address, for Runtime Catalog, Add Runtime; or the file that "
+                f"`ray-serve-cai cai register-runtime {arguments.image} --repo-file` prints, for Site Administration, Runtime Updates."
+            ) from error
+        if not made.insert_success and not _registered(client, arguments.image):
+            raise PlatformRefusedError(f"{settings.host} did not add {arguments.image}: {made.reason or 'it does not say why'}.")
+    new = made.insert_success
+    if arguments.json:
+        print(json.dumps({"image": arguments.image, "new": new}))
+    else:
+        where = "is in the catalog now" if new else "was in the catalog already"
+        print(f"{arguments.image} {where}; in the file: cai.runtime: {arguments.image}")
+    return 0
+
+
+def _registered(client: Client, image: str) -> bool:
+    return any(one.image_identifier == image for one in client.runtimes())
+
+
+def _repository(image: str) -> dict[str, object]:
+    from ray_serve_cai.cai import catalog
+    from ray_serve_cai.upgrade import docker
+
+    done = docker.attempt("image", "inspect", "--format", "{{json .Config.Labels}}", image)
+    if done.returncode:
+        raise UsageError(f"the image {image} is not here: {docker.last_line(done.stderr)}; pull it, or give the name it has here.")
+    return catalog.repository(image, json.loads(done.stdout) or {})
+
+
+def node(arguments: argparse.Namespace) -> int:
+    """Run the application until it is told to stop."""
+    import asyncio
+
+    from ray_serve_cai import logs
+    from ray_serve_cai.cai import node_log
+    from ray_serve_cai.cai.on_node import Application, place
+    from ray_serve_cai.node import secret_files
+
+    env = secret_files.read(os.environ)
+    here = place(env)
+    logs.set_up(common.log_level(env), "application", common.log_format(env))
+    logs.speak_as(here.role)
+    node_log.keep(here.directory, here.cluster, env)
+    return asyncio.run(Application(env).run())
+
+
+def _show(arguments: argparse.Namespace, found: Status) -> None:
+    """A cluster, for people or for scripts."""
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=2))
+        return
+    for one in found.applications:
+        gpus = f", {counted(one.nvidia_gpu, 'GPU')}" if one.nvidia_gpu else ""
+        print(f"{one.name:30} {one.status.word:9} {one.cpu:g} CPU, {one.memory:g} GB{gpus}")
+    if found.seen:
+        joined = f"; {found.seen.nodes} of {counted(len(found.applications), 'node')}" if found.seen.document else ""
+        print(f"{found.seen.line}{joined}")
+        models = ", ".join(found.seen.models)
+        print(f"{found.url}/v1" + (f" serves {models}" if models else ""))
+
+
+@contextmanager
+def _cluster(arguments: argparse.Namespace) -> Iterator[tuple[Cluster, CaiFile, Mapping[str, str]]]:
+    from ray_serve_cai.cai.cluster import Cluster
+
+    with _client(arguments) as (client, settings, wanted, env):
+        assert wanted is not None
+        yield Cluster(client, settings, _say), wanted, env
+
+
+@contextmanager
+def _client(arguments: argparse.Namespace) -> Iterator[tuple[Client, Settings, CaiFile | None, Mapping[str, str]]]:
+    """A connection to the platform, and the file, where the command has one."""
+    from ray_serve_cai.cai import config
+    from ray_serve_cai.cai import settings as cai_settings
+    from ray_serve_cai.cai.client import Client
+    from ray_serve_cai.node import secret_files
+
+    env = secret_files.read(os.environ)
+    wanted = config.load(arguments.file) if "file" in arguments else None
+    in_file = {"host": wanted.cai.host, "project_id": wanted.cai.project_id, "ca_bundle": wanted.cai.ca_bundle} if wanted else {}
+    options = {"host": arguments.host, "project_id": arguments.project}
+    settings = cai_settings.settings(options, env, in_file)
+    with Client(settings) as client:
+        yield client, settings, wanted, env
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
