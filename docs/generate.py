@@ -22,6 +22,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ray_serve_cai import RayBackend, engine_ports, engines, errors, sources
+from ray_serve_cai.cai import CAIClusterManager
+from ray_serve_cai.cai.config import CaiConfig, NodeConfig
 from ray_serve_cai.config import AutoscalingConfig, ClusterConfig, Config, DashboardConfig, ModelConfig, ResourcesConfig, ServerConfig
 from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
 from ray_serve_cai.engines.user_config import UserConfig
@@ -109,6 +111,7 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
         "RSCAI_CLUSTER_SPEC": ("none", "A digest of all that was asked for."),
         "RSCAI_CLUSTER_DIR": ("none", "The cluster's directory in the project."),
         "RSCAI_CLUSTER_NODE": ("none", "The application's name."),
+        "RSCAI_CLUSTER_CROSSING": ("`0`", "`1`: a model's ranks cross nodes, so each node tries the ways to the others before it joins."),
         "RSCAI_CONFIG_SHA256": ("none", "A hash of the head's configuration."),
         "RSCAI_PORT_SHARED": ("`0`", "`1`: another program answers on the front door's port until that is open."),
     },
@@ -418,6 +421,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster": lambda: keys(ClusterConfig),
     "cluster_dashboard": lambda: keys(DashboardConfig),
     "cluster_resources": lambda: keys(ResourcesConfig),
+    "cai": lambda: keys(CaiConfig),
+    "cai_head": lambda: keys(NodeConfig),
+    "cai_manager": lambda: REFERENCE["whole"](CAIClusterManager),
     "variables": variables,
     "foreign": foreign,
     "contracts": contract_table,

@@ -57,7 +57,7 @@ def _parameters(function: Callable[..., Any], *, typed: bool) -> str:
     for one in inspect.signature(function).parameters.values():
         if one.name == "self":
             continue
-        if one.kind is one.KEYWORD_ONLY and "*" not in shown:
+        if typed and one.kind is one.KEYWORD_ONLY and "*" not in shown:
             shown.append("*")
         stars = "**" if one.kind is one.VAR_KEYWORD else ""
         equals = "" if one.default is one.empty else f" = {_value(one.default)}" if typed else f"={_value(one.default)}"

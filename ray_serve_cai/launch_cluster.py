@@ -1,6 +1,7 @@
 """``python -m ray_serve_cai.launch_cluster``: a Ray cluster on this machine, without containers. A stable command.
 
 It starts and stops Ray; models are then served with `ray_serve_cai.RayBackend`. In a container, ``ray-serve-cai node`` does both.
+The commands with ``-cai`` are those of ``ray-serve-cai cai`` under their former names.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_serve_cai import config, logs, ray_processes, ray_session
 from ray_serve_cai.config import ClusterConfig
@@ -27,11 +28,16 @@ from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.ray_environment import child_environment
 
+if TYPE_CHECKING:
+    from ray_serve_cai.cai.cluster import Cluster
+    from ray_serve_cai.cai.config import CaiFile
+
 logger = logging.getLogger(__name__)
 
 START_S = 120
 STOP_GRACE_S = 10
 POLL_S = 0.25
+CAI_S = 1800
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = "\n".join(f"  {name:17} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m ray_serve_cai.launch_cluster",
-        description=f"Start, stop and look at a Ray cluster on this machine.\n\ncommands:\n{told}",
+        description=f"Start, stop and look at a Ray cluster on this machine, or on Cloudera AI.\n\ncommands:\n{told}",
         epilog="example:\n  python -m ray_serve_cai.launch_cluster --config configs/local_cpu.yaml start",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="F", help="YAML file; its `cluster` section counts (default: no file)")
+    parser.add_argument("--config", type=Path, metavar="F", help="YAML file; its section `cluster`, or `cai`, counts (default: no file)")
     parser.add_argument("--json", action="store_true", help="print an object for scripts")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what Ray prints")
     parser.add_argument("command", choices=COMMANDS, help="one of the commands above")
@@ -130,7 +136,46 @@ def start_autoscaler(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"status": "running", "config": str(arguments.config)}
 
 
-COMMANDS = {"start": start, "stop": stop, "status": status, "get-address": get_address, "start-autoscaler": start_autoscaler}
+def start_cai(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Bring up the file's cluster on Cloudera AI, and return when its models answer."""
+    with _cloudera(arguments) as (cluster, wanted, env):
+        return cluster.up(wanted, cluster.plan(wanted, env), CAI_S).as_dict()
+
+
+def status_cai(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Show what is there of the file's cluster on Cloudera AI."""
+    with _cloudera(arguments) as (cluster, wanted, _):
+        return cluster.status(wanted.cai.name, platform_asks=wanted.cai.authentication == "platform").as_dict()
+
+
+def stop_cai(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Delete the file's cluster on Cloudera AI, and return when it is gone."""
+    with _cloudera(arguments) as (cluster, wanted, _):
+        return {"name": wanted.cai.name, "deleted": cluster.down(wanted.cai.name, CAI_S)}
+
+
+@contextlib.contextmanager
+def _cloudera(arguments: argparse.Namespace) -> Iterator[tuple[Cluster, CaiFile, Mapping[str, str]]]:
+    from ray_serve_cai.cai import config as cai_config
+    from ray_serve_cai.cai.cluster import connected
+
+    if arguments.config is None:
+        raise UsageError(f"{arguments.command} needs --config with a file that has a section `cai`.")
+    wanted = cai_config.load(arguments.config)
+    with connected(wanted, {}, os.environ, lambda line: print(line, file=sys.stderr, flush=True)) as (cluster, env):
+        yield cluster, wanted, env
+
+
+COMMANDS = {
+    "start": start,
+    "stop": stop,
+    "status": status,
+    "get-address": get_address,
+    "start-autoscaler": start_autoscaler,
+    "start-cai": start_cai,
+    "status-cai": status_cai,
+    "stop-cai": stop_cai,
+}
 
 
 def planned(given: ClusterConfig, here: Machine, env: Mapping[str, str]) -> NodePlan:

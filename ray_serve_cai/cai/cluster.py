@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from ray_serve_cai.cai import front
+from ray_serve_cai.cai import front, settings
 from ray_serve_cai.cai.apply import Apply, Say
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.config import CaiFile
@@ -18,7 +19,7 @@ from ray_serve_cai.cai.plan import Plan, plan, teardown
 from ray_serve_cai.cai.requests import CLUSTER, KEY, Shared
 from ray_serve_cai.cai.settings import Settings
 from ray_serve_cai.errors import PlatformRefusedError, RayServeCaiError, UsageError
-from ray_serve_cai.node import token
+from ray_serve_cai.node import secret_files, token
 
 HF_TOKEN = "HF_TOKEN"
 MOST_LOOKED_AT = 16
@@ -52,6 +53,7 @@ class Cluster:
 
     Args:
         client: see `ray_serve_cai.cai.client`, whose errors all methods may raise.
+        found: where the platform is.
         say: takes lines of progress.
         transport: of requests to the head, in tests.
     """
@@ -59,7 +61,7 @@ class Cluster:
     def __init__(
         self,
         client: Client,
-        settings: Settings,
+        found: Settings,
         say: Say,
         *,
         transport: httpx.BaseTransport | None = None,
@@ -67,7 +69,7 @@ class Cluster:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
-        self._settings = settings
+        self._settings = found
         self._say = say
         self._transport = transport
         self._apply = Apply(client, say, clock, sleep)
@@ -77,8 +79,11 @@ class Cluster:
         shared = Shared(token.given(env) or token.new(), {name: env.get(name, "").strip() for name in (KEY, HF_TOKEN)})
         return plan(wanted, self._client.applications(), shared, self._client.project().shared_memory_limit)
 
-    def up(self, wanted: CaiFile, made: Plan, timeout_s: float) -> Status:
-        """Do what a plan says, and return when the head says that its models answer.
+    def up(self, wanted: CaiFile, made: Plan, timeout_s: float | None) -> Status:
+        """Do what a plan says, and return when all nodes have joined and the head says that its models answer.
+
+        Args:
+            timeout_s: seconds to wait; None not to wait at all.
 
         Raises:
             RayServeCaiError: what it ended with; the message ends with what is left.
@@ -95,6 +100,11 @@ class Cluster:
                 self._say(f"{node.name}: {seen.line}")
             return seen
 
+        def cannot_join(worker: ApplicationRequest) -> None:
+            seen = look(worker)
+            if seen.status == "failed":
+                raise PlatformRefusedError(f"{worker.name} cannot join: {seen.line.partition(': ')[2]}")
+
         def answers() -> bool:
             head, *workers = nodes
             seen = look(head)
@@ -104,12 +114,13 @@ class Cluster:
                 return seen.status in ("ok", "unseen")
             self._say(f"{name}: {seen.nodes} of {len(nodes)} nodes have joined")
             for worker in workers[:MOST_LOOKED_AT]:
-                look(worker)
+                cannot_join(worker)
             return False
 
         try:
             self._apply.run(made)
-            self._apply.wait(made, timeout_s, answers)
+            if timeout_s is not None:
+                self._apply.wait(made, timeout_s, answers)
         except RayServeCaiError as error:
             raise type(error)(f"{error} {self._left(name)}") from error
         return self.status(name, platform_asks=asks)
@@ -139,6 +150,28 @@ class Cluster:
             return "Nothing of the cluster is there."
         left = ", ".join(f"{one.name} ({one.status.word})" for one in sorted(own, key=_head_first))
         return f"What is there: {left}. The same command goes on from here; `ray-serve-cai cai down` removes it."
+
+
+@contextmanager
+def connected(
+    wanted: CaiFile, options: Mapping[str, str | None], env: Mapping[str, str], say: Say
+) -> Iterator[tuple[Cluster, Mapping[str, str]]]:
+    """The cluster of a file, and the environment with secrets that it names files for.
+
+    Args:
+        options: ``host`` and ``project_id`` of a command line, which precede environment and file.
+    """
+    env = secret_files.read(env)
+    found = of_file(wanted, options, env)
+    with Client(found) as client:
+        yield Cluster(client, found, say), env
+
+
+def of_file(wanted: CaiFile | None, options: Mapping[str, str | None], env: Mapping[str, str]) -> Settings:
+    """Where the platform is: options before environment before file."""
+    cai = wanted.cai if wanted else None
+    in_file = {"host": cai.host, "project_id": cai.project_id, "ca_bundle": cai.ca_bundle} if cai else {}
+    return settings.settings(options, env, in_file)
 
 
 def scaled(wanted: CaiFile, changes: Mapping[str, int]) -> CaiFile:

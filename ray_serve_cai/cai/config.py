@@ -23,6 +23,7 @@ RESERVED = (
     "RSCAI_CLUSTER",
     "RSCAI_CLUSTER_DIR",
     "RSCAI_CLUSTER_NODE",
+    "RSCAI_CLUSTER_CROSSING",
     "RSCAI_CLUSTER_SPEC",
     "RSCAI_CONFIG",
     "RSCAI_CONFIG_SHA256",
@@ -124,11 +125,19 @@ def load(path: str | Path) -> CaiFile:
     data = config.read_yaml(path)
     if not isinstance(data, dict) or not isinstance(data.get(config.CLOUDERA), dict):
         raise ConfigError(f"{path}: has no section `cai`; it names at least the `runtime`, beside `models`.")
+    return CaiFile(cai=parse_section(data[config.CLOUDERA], str(path)), serving=config.parse(data, str(path)))
+
+
+def parse_section(data: object, where: str) -> CaiConfig:
+    """Validate a `cai` section; ``where`` names the file in errors.
+
+    Raises:
+        ConfigError: it says something impossible.
+    """
     try:
-        section = CaiConfig.model_validate(data[config.CLOUDERA])
+        return CaiConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("; ".join(f"{path}: cai.{explain(item, _known(item['loc']))}" for item in error.errors())) from error
-    return CaiFile(cai=section, serving=config.parse(data, str(path)))
+        raise ConfigError("; ".join(f"{where}: cai.{explain(item, _known(item['loc']))}" for item in error.errors())) from error
 
 
 def _known(loc: tuple[str | int, ...]) -> list[str]:

@@ -21,11 +21,12 @@ import aiohttp
 
 from ray_serve_cai import __version__, logs
 from ray_serve_cai.cai import rendezvous
+from ray_serve_cai.cai.crossing import FRESH_S, Crossing
 from ray_serve_cai.cai.reception import MARK, Reception
-from ray_serve_cai.errors import ConfigError, ModelNotFoundError, RayServeCaiError, ResourceError, UsageError
+from ray_serve_cai.errors import ConfigError, ModelNotFoundError, RayServeCaiError, ResourceError, UnavailableError, UsageError, counted
 from ray_serve_cai.node import discovery, join, machine
 from ray_serve_cai.node.address import Address
-from ray_serve_cai.node.environment import integer, text
+from ray_serve_cai.node.environment import flag, integer, text
 from ray_serve_cai.node.ports import Ports
 from ray_serve_cai.node.process import Child
 
@@ -43,6 +44,7 @@ SHOWN_S = 180.0
 HOPELESS = frozenset({UsageError.exit_code, ModelNotFoundError.exit_code, ConfigError.exit_code})
 """Exit codes of a launcher that nothing but a change helps."""
 STOP_GRACE_S = 15.0
+PREFLIGHT_AGAIN_S = 20.0
 LAUNCHER = (sys.executable, "-m", "ray_serve_cai.cli", "node")
 
 
@@ -63,6 +65,11 @@ class Place:
     @property
     def file(self) -> Path:
         return rendezvous.place(self.directory, self.cluster)
+
+    @property
+    def nodes(self) -> Path:
+        """Where nodes say where they are, if a model's ranks cross them."""
+        return self.directory / f"{self.cluster}.nodes"
 
     @property
     def state(self) -> Path:
@@ -121,6 +128,7 @@ class Application:
         self._status_port = integer(env, "RSCAI_STATUS_PORT", low=1, high=65535) or Ports.status
         self._grace_s = discovery.drain_s(env) + STOP_GRACE_S
         self._reception = Reception(self._here.port, self.document)
+        self._crossing = self._crosses() if flag(env, "RSCAI_CLUSTER_CROSSING") else None
         self._phase, self._detail = "starting", "the launcher starts"
         self._launcher: Child | None = None
         self._session = ""
@@ -142,6 +150,8 @@ class Application:
         finally:
             if self._session:
                 rendezvous.withdraw(self._here.file, self._session)
+            if self._crossing:
+                await self._crossing.close()
             await self._reception.close()
 
     async def document(self) -> dict[str, Any]:
@@ -165,6 +175,8 @@ class Application:
             head = await self._head_address() if self._here.role == "worker" else None
             if self._here.role == "worker" and head is None:
                 break
+            if self._crossing:
+                await self._preflight(self._crossing)
             began = time.monotonic()
             code = await self._live(head)
             if self._stop.is_set():
@@ -190,6 +202,33 @@ class Application:
             await self._sleep(POLL_S)
         return None
 
+    def _crosses(self) -> Crossing:
+        own_ip = text(self._env, "CDSW_IP_ADDRESS") or machine.inspect().primary_ip()
+        return Crossing(self._here.nodes, text(self._env, "RSCAI_CLUSTER_NODE") or self._here.role, own_ip, self._token)
+
+    async def _preflight(self, crossing: Crossing) -> None:
+        """Return when the ways to all nodes that are there work; until then say which does not, and try again."""
+        while not self._stop.is_set():
+            await crossing.open()
+            peers = crossing.peers()
+            try:
+                for name, peer in peers.items():
+                    self._say("preflight", f"trying the way to {name} at {peer}, since a model's ranks cross nodes")
+                    logger.info("preflight: %s", await crossing.check(name, peer))
+            except UnavailableError as error:
+                self._say("failed", f"preflight: {error}")
+                await self._sleep(PREFLIGHT_AGAIN_S)
+                continue
+            logger.info("preflight: %s", f"the ways to {counted(len(peers), 'other node')} work" if peers else "no other node is there yet")
+            return
+
+    async def _stay_known(self) -> None:
+        """Say again and again where this node is, for others' preflight."""
+        while self._crossing:
+            await asyncio.sleep(FRESH_S / 3)
+            with contextlib.suppress(OSError):
+                await self._crossing.open()
+
     async def _live(self, head: rendezvous.Record | None) -> int:
         """One life of the launcher; its exit code."""
         self._say("starting", f"joining the head at {head.address}" if head else "the launcher starts")
@@ -198,15 +237,16 @@ class Application:
         await launcher.start(self._command, env)
         ended, stopping = asyncio.create_task(launcher.wait()), asyncio.create_task(self._stop.wait())
         beside = asyncio.create_task(self._until_moved(head) if head else self._announce(env, launcher))
+        known = asyncio.create_task(self._stay_known())
         try:
             await asyncio.wait([ended, stopping, *([beside] if head else [])], return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 await launcher.stop(self._grace_s)
             return await ended
         finally:
-            for task in (ended, stopping, beside):
+            for task in (ended, stopping, beside, known):
                 task.cancel()
-            await asyncio.gather(ended, stopping, beside, return_exceptions=True)
+            await asyncio.gather(ended, stopping, beside, known, return_exceptions=True)
             await launcher.stop(STOP_GRACE_S)
 
     async def _announce(self, env: Mapping[str, str], launcher: Child) -> None:

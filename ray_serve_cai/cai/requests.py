@@ -19,6 +19,7 @@ from ray_serve_cai.cai.config import CaiConfig, CaiFile, NodeConfig
 from ray_serve_cai.cai.models import ApplicationRequest
 
 CLUSTER, SPEC, TOKEN = "RSCAI_CLUSTER", "RSCAI_CLUSTER_SPEC", "RSCAI_TOKEN"
+CROSSING = "RSCAI_CLUSTER_CROSSING"
 HOME = PurePosixPath("/home/cdsw")
 """Where the project's files are in every application."""
 KEY = "VLLM_API_KEY"
@@ -56,19 +57,24 @@ def wants(wanted: CaiFile, shared: Shared) -> dict[str, ApplicationRequest]:
     """Each application that makes the cluster, by name."""
     cai = wanted.cai
     head = cai.name + "-head"
-    made = {head: _request(cai, cai.head, head, shared, _of_head(wanted))}
+    crosses = any(model.nodes_per_replica > 1 for model in wanted.serving.models)
+    made = {head: _request(cai, cai.head, head, shared, _of_head(wanted), crosses=crosses)}
     for group, workers in cai.workers.items():
         for number in range(1, workers.count + 1):
             name = f"{cai.name}-{group}-{number}"
-            made[name] = _request(cai, workers, name, shared, {})
+            made[name] = _request(cai, workers, name, shared, {}, crosses=crosses)
     return made
 
 
-def _request(cai: CaiConfig, node: NodeConfig, name: str, shared: Shared, of_head: Mapping[str, str]) -> ApplicationRequest:
+def _request(
+    cai: CaiConfig, node: NodeConfig, name: str, shared: Shared, of_head: Mapping[str, str], *, crosses: bool
+) -> ApplicationRequest:
     role = "head" if of_head else "worker"
     environment = (ACCELERATED if node.gpus else {}) | cai.environment | dict(of_head)
     environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str((HOME / cai.script).parent), "RSCAI_CLUSTER_NODE": name}
     environment |= {CLUSTER: cai.name, TOKEN: shared.token}
+    if crosses:
+        environment[CROSSING] = "1"
     environment |= {variable: value for variable, value in shared.secrets.items() if value}
     request = ApplicationRequest(
         name=name,

@@ -200,10 +200,11 @@ def node_logs(arguments: argparse.Namespace) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Print what the checks find; exit 0 where nothing keeps the cluster from coming up."""
+    from ray_serve_cai.cai import config
     from ray_serve_cai.cai import doctor as cai_doctor
 
-    with _client(arguments) as (client, _, wanted, env):
-        assert wanted is not None
+    wanted = config.load(arguments.file)
+    with _client(arguments, wanted) as (client, _, env):
         findings = cai_doctor.examine(client, wanted, env)
         well = "nothing seen keeps this cluster from coming up"
         return common.tell(findings, as_json=arguments.json, well=well, broken="this cluster cannot come up")
@@ -214,7 +215,7 @@ def register_runtime(arguments: argparse.Namespace) -> int:
     if arguments.repo_file:
         print(json.dumps(_repository(arguments.image), indent=2))
         return 0
-    with _client(arguments) as (client, settings, _, _):
+    with _client(arguments) as (client, settings, _):
         checked = client.validate_runtime(arguments.image)
         if not checked.validation_success:
             said = checked.reason or "it does not say why"
@@ -288,28 +289,27 @@ def _show(arguments: argparse.Namespace, found: Status) -> None:
 
 @contextmanager
 def _cluster(arguments: argparse.Namespace) -> Iterator[tuple[Cluster, CaiFile, Mapping[str, str]]]:
-    from ray_serve_cai.cai.cluster import Cluster
+    from ray_serve_cai.cai import cluster, config
 
-    with _client(arguments) as (client, settings, wanted, env):
-        assert wanted is not None
-        yield Cluster(client, settings, _say), wanted, env
+    wanted = config.load(arguments.file)
+    with cluster.connected(wanted, _options(arguments), os.environ, _say) as (made, env):
+        yield made, wanted, env
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, str | None]:
+    return {"host": arguments.host, "project_id": arguments.project}
 
 
 @contextmanager
-def _client(arguments: argparse.Namespace) -> Iterator[tuple[Client, Settings, CaiFile | None, Mapping[str, str]]]:
-    """A connection to the platform, and the file, where the command has one."""
-    from ray_serve_cai.cai import config
-    from ray_serve_cai.cai import settings as cai_settings
+def _client(arguments: argparse.Namespace, wanted: CaiFile | None = None) -> Iterator[tuple[Client, Settings, Mapping[str, str]]]:
+    from ray_serve_cai.cai import cluster
     from ray_serve_cai.cai.client import Client
     from ray_serve_cai.node import secret_files
 
     env = secret_files.read(os.environ)
-    wanted = config.load(arguments.file) if "file" in arguments else None
-    in_file = {"host": wanted.cai.host, "project_id": wanted.cai.project_id, "ca_bundle": wanted.cai.ca_bundle} if wanted else {}
-    options = {"host": arguments.host, "project_id": arguments.project}
-    settings = cai_settings.settings(options, env, in_file)
+    settings = cluster.of_file(wanted, _options(arguments), env)
     with Client(settings) as client:
-        yield client, settings, wanted, env
+        yield client, settings, env
 
 
 def _say(line: str) -> None:

@@ -85,7 +85,11 @@ class Site:
     def logs(self) -> str:
         """What all nodes wrote."""
         with self.workspace.lock:
-            return "\n".join(f"--- {one['name']}\n{self.nodes.log(id)}" for id, one in self.workspace.platform.applications.items() if id in self.nodes.ids)
+            return "\n".join(
+                f"--- {one['name']}\n{self.nodes.log(id)}"
+                for id, one in self.workspace.platform.applications.items()
+                if id in self.nodes.ids
+            )
 
 
 @contextmanager

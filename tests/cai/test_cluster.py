@@ -32,7 +32,12 @@ def leaks(site: Site) -> list[str]:
         places[path] = content.decode(errors="replace")
     for container in site.nodes.ids.values():
         places[f"processes of {container[:12]}"] = run("docker", "exec", container, "ps", "-eo", "args").stdout
-    return [f"{what} in {place}" for place, text in places.items() for what, secret in (("API key", KEY), ("model key", MODEL_KEY), ("token", token)) if secret in text]
+    return [
+        f"{what} in {place}"
+        for place, text in places.items()
+        for what, secret in (("API key", KEY), ("model key", MODEL_KEY), ("token", token))
+        if secret in text
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +115,9 @@ def test_down_leaves_nothing(site: Site, file: Path, took: Took) -> None:
     took("cai down", began)
     assert site.workspace.platform.applications == {}
     assert site.nodes.ids == {}
-    assert "m.address.json" not in {path.rpartition("/")[2] for path in site.files} or site.command("status", "-f", str(file)).returncode == 69
+    assert (
+        "m.address.json" not in {path.rpartition("/")[2] for path in site.files} or site.command("status", "-f", str(file)).returncode == 69
+    )
     done = site.command("status", "-f", str(file))
     assert done.returncode == 69
     assert "there is no cluster 'm'" in done.stderr

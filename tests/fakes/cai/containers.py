@@ -124,12 +124,13 @@ class Containers(Nodes):
         state = json.loads(run("docker", "inspect", "--format", "{{json .State}}", container).stdout)
         if not state["Running"]:
             application["status"] = "APPLICATION_FAILED" if state["ExitCode"] else "APPLICATION_STOPPED"
-        elif application["status"] == "APPLICATION_STARTING" and self._answers(application["id"]):
+        elif application["status"] == "APPLICATION_STARTING" and self._answers(application):
             application["status"] = "APPLICATION_RUNNING"
 
-    def url(self, application_id: str) -> str:
+    def url(self, application: dict[str, Any]) -> str | None:
         """Where the platform's proxy finds an application's published port."""
-        return f"http://{self.addresses[application_id]}:{FORWARD_PORT}"
+        address = self.addresses.get(application["id"])
+        return f"http://{address}:{FORWARD_PORT}" if address else None
 
     def log(self, application_id: str) -> str:
         done = run("docker", "logs", self.ids[application_id], check=False)
@@ -141,9 +142,10 @@ class Containers(Nodes):
             run("docker", "rm", "--force", "--volumes", container, check=False)
         run("docker", "network", "rm", self.network, check=False)
 
-    def _answers(self, application_id: str) -> bool:
+    def _answers(self, application: dict[str, Any]) -> bool:
+        """[doc] The polled path is ``/``."""
         try:
-            return httpx.get(f"{self.url(application_id)}/", timeout=2, trust_env=False).status_code == 200
+            return httpx.get(f"{self.url(application)}/", timeout=2, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -76,6 +76,14 @@ class Nodes:
     def refresh(self, application: dict[str, Any]) -> None:
         """Bring the status up to date."""
 
+    def url(self, application: dict[str, Any]) -> str | None:
+        """Where the application's published port is, if it has one."""
+        return None
+
+    def reply(self, application: dict[str, Any]) -> Reply:
+        """What the application's address answers where there is no port [doc: a 502]."""
+        return Reply(502, "bad gateway")
+
 
 @dataclass
 class Platform:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tests.fakes.cai.containers import Containers
 from tests.fakes.cai.platform import KEY, Platform, Reply
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Workspace:
                 except AssertionError as error:  # what stands behind applications failed
                     print(error, file=sys.stderr, flush=True)
                     reply = Reply(500, {"error": "internal error", "code": 13, "message": "internal error", "details": []})
-            _send(handler, reply.status, reply.json().encode(), {"Content-Type": "application/json", **reply.headers})
+            _send(handler, reply)
             return
         self._to_application(handler, host.removesuffix(f".{DOMAIN}"), target, body)
 
@@ -80,22 +79,22 @@ class Workspace:
         """[doc] Who calls is asked unless the application lets everybody in; a port that does not answer is a 502."""
         with self.lock:
             found = next((one for one in self.platform.applications.values() if one["subdomain"] == subdomain), None)
-            nodes = self.platform.nodes
-            address = nodes.addresses.get(found["id"]) if found and isinstance(nodes, Containers) else None
-        if found is None or not isinstance(nodes, Containers) or address is None:
-            _send(handler, 404 if found is None else 502, b"no such application", {})
-            return
-        if not found["bypass_authentication"] and handler.headers.get("Authorization") != f"Bearer {KEY}":
-            _send(handler, 302, b"", {"Location": f"http://{DOMAIN}/login"})
+            url = self.platform.nodes.url(found) if found else None
+            reply = self.platform.nodes.reply(found) if found else Reply(404, "no such application")
+        if found and not found["bypass_authentication"] and handler.headers.get("Authorization") != f"Bearer {KEY}":
+            reply, url = Reply(302, "", {"Location": f"http://{DOMAIN}/login"}), None
+        if url is None:
+            _send(handler, reply)
             return
         headers = {name: value for name, value in handler.headers.items() if name.lower() not in HOP_BY_HOP}
-        at = urlsplit(nodes.url(found["id"]))
+        at = urlsplit(url)
         connection = HTTPConnection(at.hostname or "", at.port, timeout=300)
         try:
             connection.request(handler.command, target, body or None, headers)
             answer = connection.getresponse()
-        except OSError:
-            _send(handler, 502, b"bad gateway", {})
+        except (OSError, HTTPException):
+            connection.close()
+            _send(handler, reply)
             return
         handler.send_response(answer.status)
         for name, value in answer.getheaders():
@@ -109,9 +108,10 @@ class Workspace:
         connection.close()
 
 
-def _send(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
+def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+    body = reply.json().encode()
+    handler.send_response(reply.status)
+    for name, value in {"Content-Type": "application/json", **reply.headers}.items():
         handler.send_header(name, value)
     handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()

@@ -114,8 +114,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[str, str], Running]]:
 
     yield start
     for one in started:
-        one.process.kill()
-        one.process.wait()
+        one.process.terminate()  # its launcher would outlive a kill
+        one.process.wait(20)
 
 
 WAITS = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: exit(0))\ntime.sleep(600)\n"
