@@ -115,10 +115,9 @@ class Crossing:
                 raise ValueError("another program answers there")
             writer.write(json.dumps({"proof": self._proof(greeting[1]), "back": back}).encode() + b"\n")
             sent = os.urandom(CHUNK) * (BYTES // CHUNK)
-            receiving = asyncio.create_task(reader.readexactly(BYTES))
             writer.write(sent)
-            await writer.drain()
-            if await receiving != sent:
+            received, _ = await asyncio.gather(reader.readexactly(BYTES), writer.drain())
+            if received != sent:
                 raise ValueError("what came back is not what was sent")
             return await _line(reader)
         finally:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from ray_serve_cai.node import discovery
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.manifest import Manifest
 
-settings.register_profile("unit", deadline=None, max_examples=80, database=None)
+settings.register_profile("unit", deadline=None, max_examples=80, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unit")
 
 GIB = 1 << 30
