@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 
-from ray_serve_cai.cai import front, settings
+from ray_serve_cai.cai import front, session_workers, settings
 from ray_serve_cai.cai.apply import Apply, Say
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.config import CaiFile
 from ray_serve_cai.cai.models import Application, ApplicationRequest
 from ray_serve_cai.cai.plan import Plan, plan, teardown
-from ray_serve_cai.cai.requests import CLUSTER, KEY, Shared
+from ray_serve_cai.cai.requests import CLUSTER, KEY, WORKERS, Shared
 from ray_serve_cai.cai.settings import Settings
 from ray_serve_cai.errors import PlatformRefusedError, RayServeCaiError, UsageError
 from ray_serve_cai.node import secret_files, token
@@ -39,6 +39,12 @@ class Status:
     url: str
     applications: tuple[Application, ...]
     seen: front.Seen | None
+
+    @property
+    def expected(self) -> int:
+        """How many nodes there are to be."""
+        started = [session_workers.told(one.environment[WORKERS]).workers for one in self.applications if one.environment.get(WORKERS)]
+        return len(self.applications) + sum(map(len, started))
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts; without secrets."""
@@ -90,6 +96,7 @@ class Cluster:
         """
         name, asks = wanted.cai.name, wanted.cai.authentication == "platform"
         nodes = [step.request for step in made.steps if step.request]
+        expected = 1 + sum(group.count for group in wanted.cai.workers.values())
         said: dict[str, str] = {}
 
         def look(node: ApplicationRequest) -> front.Seen:
@@ -110,9 +117,9 @@ class Cluster:
             seen = look(head)
             if seen.status == "failed":
                 raise PlatformRefusedError(f"the cluster cannot serve: {seen.line.partition(': ')[2]}")
-            if seen.status != "ok" or seen.nodes >= len(nodes):
+            if seen.status != "ok" or seen.nodes >= expected:
                 return seen.status in ("ok", "unseen")
-            self._say(f"{name}: {seen.nodes} of {len(nodes)} nodes have joined")
+            self._say(f"{name}: {seen.nodes} of {expected} nodes have joined")
             for worker in workers[:MOST_LOOKED_AT]:
                 cannot_join(worker)
             return False

@@ -24,11 +24,14 @@ RESERVED = (
     "RSCAI_CLUSTER_DIR",
     "RSCAI_CLUSTER_NODE",
     "RSCAI_CLUSTER_CROSSING",
+    "RSCAI_CLUSTER_WORKERS",
     "RSCAI_CLUSTER_SPEC",
     "RSCAI_CONFIG",
     "RSCAI_CONFIG_SHA256",
 )
 """Variables that the plan sets."""
+ACCELERATED = {"NCCL_IB_DISABLE": "1", "NCCL_SOCKET_IFNAME": "eth0", "GLOO_SOCKET_IFNAME": "eth0"}
+"""Pods have one interface, and a service mesh lets no InfiniBand through."""
 
 
 class NodeConfig(Strict):
@@ -59,6 +62,11 @@ class CaiConfig(Strict):
     )
     authentication: Literal["platform", "keys"] = Field(
         "platform", description="`platform`: only users of the workspace get through. `keys`: anyone does who has the API key."
+    )
+    mode: Literal["applications", "workers"] = Field(
+        "applications",
+        description="`applications`: each worker is one, and is restarted for itself. `workers`: the head starts them with the Workers "
+        "API; they have its runtime, and end with it.",
     )
     script: str = Field("ray-serve-cai/launch.py", description="Where in the project the launcher file is put.")
     environment: dict[str, str] = Field(default_factory=dict, description="Variables for every node.")
@@ -102,9 +110,20 @@ class CaiConfig(Strict):
             raise ValueError(f"{taken[0]} is set by the plan; leave it out")
         return environment
 
+    @model_validator(mode="after")
+    def _workers_are_as_their_head(self) -> CaiConfig:
+        for name, group in self.workers.items() if self.mode == "workers" else ():
+            if group.runtime or group.accelerator:
+                raise ValueError(
+                    f"the group {name!r} names a runtime or an accelerator, which it cannot have with mode: workers; leave it out"
+                )
+        return self
+
     def applications(self) -> Iterable[str]:
         """The names of all applications, the head's first."""
         yield f"{self.name}-head"
+        if self.mode == "workers":
+            return
         for group, workers in self.workers.items():
             yield from (f"{self.name}-{group}-{number}" for number in range(1, workers.count + 1))
 

@@ -20,9 +20,10 @@ from typing import Any, Literal
 import aiohttp
 
 from ray_serve_cai import __version__, logs
-from ray_serve_cai.cai import rendezvous
+from ray_serve_cai.cai import rendezvous, session_workers
 from ray_serve_cai.cai.crossing import FRESH_S, Crossing
 from ray_serve_cai.cai.reception import MARK, Reception
+from ray_serve_cai.cai.session_workers import SessionWorkers
 from ray_serve_cai.errors import ConfigError, ModelNotFoundError, RayServeCaiError, ResourceError, UnavailableError, UsageError, counted
 from ray_serve_cai.node import discovery, join, machine
 from ray_serve_cai.node.address import Address
@@ -129,6 +130,8 @@ class Application:
         self._grace_s = discovery.drain_s(env) + STOP_GRACE_S
         self._reception = Reception(self._here.port, self.document)
         self._crossing = self._crosses() if flag(env, "RSCAI_CLUSTER_CROSSING") else None
+        listed = text(env, "RSCAI_CLUSTER_WORKERS") if self._here.role == "head" else None
+        self._workers = SessionWorkers(session_workers.api(), session_workers.told(listed), env) if listed else None
         self._phase, self._detail = "starting", "the launcher starts"
         self._launcher: Child | None = None
         self._session = ""
@@ -250,11 +253,11 @@ class Application:
             await launcher.stop(STOP_GRACE_S)
 
     async def _announce(self, env: Mapping[str, str], launcher: Child) -> None:
-        """Leave the port to the front door when it is open, and write the head's address when the launcher knows its session."""
+        """Leave the port to the front door once it is open, write the address once there is a session, and keep workers there."""
         planned = discovery.plan(env, machine.inspect())
         own = Address("127.0.0.1", planned.ports.gcs)
         opened = written = False
-        while launcher.running and not (opened and written):
+        while launcher.running and not (opened and written and self._workers is None):
             if not opened and await self._door_is_open():
                 opened = True
                 await self._reception.close()
@@ -264,7 +267,9 @@ class Application:
                     address = str(Address(planned.node_ip or "", planned.ports.gcs))
                     versions = {name: str(value) for name, value in roll.manifest.items()}
                     written = self._write(rendezvous.Record(address, roll.session, versions))
-            await asyncio.sleep(POLL_S / 2)
+            if written and self._workers is not None:
+                await asyncio.to_thread(self._workers.step)
+            await asyncio.sleep(LOOK_S if opened and written else POLL_S / 2)
 
     def _write(self, record: rendezvous.Record) -> bool:
         try:

@@ -15,18 +15,17 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from ray_serve_cai.cai.config import CaiConfig, CaiFile, NodeConfig
+from ray_serve_cai.cai.config import ACCELERATED, CaiConfig, CaiFile, NodeConfig
 from ray_serve_cai.cai.models import ApplicationRequest
+from ray_serve_cai.cai.session_workers import describe
 
 CLUSTER, SPEC, TOKEN = "RSCAI_CLUSTER", "RSCAI_CLUSTER_SPEC", "RSCAI_TOKEN"
-CROSSING = "RSCAI_CLUSTER_CROSSING"
+CROSSING, WORKERS = "RSCAI_CLUSTER_CROSSING", "RSCAI_CLUSTER_WORKERS"
 HOME = PurePosixPath("/home/cdsw")
 """Where the project's files are in every application."""
 KEY = "VLLM_API_KEY"
 SECRETS = frozenset({TOKEN, KEY, "HF_TOKEN"})
 """Shown as ***, and not part of what is compared but for whether they are there."""
-ACCELERATED = {"NCCL_IB_DISABLE": "1", "NCCL_SOCKET_IFNAME": "eth0", "GLOO_SOCKET_IFNAME": "eth0"}
-"""Pods have one interface, and a service mesh lets no InfiniBand through."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def wants(wanted: CaiFile, shared: Shared) -> dict[str, ApplicationRequest]:
     head = cai.name + "-head"
     crosses = any(model.nodes_per_replica > 1 for model in wanted.serving.models)
     made = {head: _request(cai, cai.head, head, shared, _of_head(wanted), crosses=crosses)}
-    for group, workers in cai.workers.items():
+    for group, workers in cai.workers.items() if cai.mode == "applications" else ():
         for number in range(1, workers.count + 1):
             name = f"{cai.name}-{group}-{number}"
             made[name] = _request(cai, workers, name, shared, {}, crosses=crosses)
@@ -106,9 +105,10 @@ def _hidden(value: str) -> str:
 
 
 def _of_head(wanted: CaiFile) -> dict[str, str]:
-    """The configuration's place, and its hash, so that another one is another request."""
+    """The configuration's place, and its hash, so that another one is another request; the workers that it starts itself."""
     hashed = hashlib.sha256(_configuration(wanted).encode()).hexdigest()[:16]
-    return {"RSCAI_CONFIG": str(HOME / configuration(wanted.cai)), "RSCAI_CONFIG_SHA256": hashed}
+    started = {WORKERS: describe(wanted.cai)} if wanted.cai.mode == "workers" else {}
+    return {"RSCAI_CONFIG": str(HOME / configuration(wanted.cai)), "RSCAI_CONFIG_SHA256": hashed, **started}
 
 
 def _configuration(wanted: CaiFile) -> str:

@@ -281,7 +281,7 @@ def _show(arguments: argparse.Namespace, found: Status) -> None:
         gpus = f", {counted(one.nvidia_gpu, 'GPU')}" if one.nvidia_gpu else ""
         print(f"{one.name:30} {one.status.word:9} {one.cpu:g} CPU, {one.memory:g} GB{gpus}")
     if found.seen:
-        joined = f"; {found.seen.nodes} of {counted(len(found.applications), 'node')}" if found.seen.document else ""
+        joined = f"; {found.seen.nodes} of {counted(found.expected, 'node')}" if found.seen.document else ""
         print(f"{found.seen.line}{joined}")
         models = ", ".join(found.seen.models)
         print(f"{found.url}/v1" + (f" serves {models}" if models else ""))
