@@ -42,15 +42,15 @@ def leaks(site: Site) -> list[str]:
 
 @pytest.fixture(scope="module")
 def file(site: Site) -> Path:
-    return site.config("m", workers={"cpu": {"count": 1, **NODE}})
+    return site.config("m", workers={"cpu": {"count": 2, **NODE}})
 
 
 def test_it_comes_up_and_answers_who_has_the_key(site: Site, file: Path, questions: dict[str, str], took: Took) -> None:
     began = time.monotonic()
     shown = site.good("up", "-f", str(file), "--timeout", "300")
-    took("cai up, head and one worker, until the model answers", began)
+    took("cai up, head and two workers, until the model answers", began)
     assert "http://m.cai.test/v1 serves demo" in shown
-    assert "2 of 2 nodes" in shown
+    assert "3 of 3 nodes" in shown
     assert answer(site, "m") == questions[QUESTION]
     assert site.ask("m", key=None).status_code == 401
     assert site.ask("m", key="another").status_code == 401
@@ -71,7 +71,7 @@ def test_doctor_sees_nothing_wrong(site: Site, file: Path) -> None:
 def test_scaling_up_and_down(site: Site, file: Path, took: Took) -> None:
     began = time.monotonic()
     shown = site.good("scale", "-f", str(file), "cpu=3", "--timeout", "300")
-    took("cai scale from one worker to three", began)
+    took("cai scale from two workers to three", began)
     assert "4 of 4 nodes" in shown
     began = time.monotonic()
     site.good("scale", "-f", str(file), "cpu=2", "--timeout", "300")

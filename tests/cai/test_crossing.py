@@ -12,7 +12,7 @@ from tests.containers import run
 
 pytestmark = [pytest.mark.issue(9), pytest.mark.full]
 QUESTION = "What is ray-serve-cai?"
-MODEL = {"source": "demo", "tensor_parallel_size": 2, "nodes_per_replica": 2, "cpus_per_replica": 2}
+MODEL = {"source": "demo", "tensor_parallel_size": 2, "nodes_per_replica": 2, "cpus_per_replica": 1}
 
 
 def test_ranks_on_two_applications_after_the_preflights_word(

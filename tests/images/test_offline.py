@@ -173,7 +173,7 @@ def sandbox(tmp_path: Path) -> Iterator[list[str]]:
                 containers = run(*environment, "docker", "ps", "--quiet", check=False).stdout.split()
                 if containers:
                     run(*environment, "docker", "kill", *containers, check=False)
-                daemon.terminate()
+                daemon.kill()  # newer ones of unshare wait for their child and heed nothing else; all of its namespace ends with it
                 daemon.wait(timeout=60)
     finally:
         run("ip", "netns", "delete", name)
