@@ -113,7 +113,6 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
         "RSCAI_CLUSTER_NODE": ("none", "The application's name."),
         "RSCAI_CLUSTER_CROSSING": ("`0`", "`1`: a model's ranks cross nodes, so each node tries the ways to the others before it joins."),
         "RSCAI_CLUSTER_WORKERS": ("none", "The workers that a head starts itself, with `mode: workers`."),
-        "RSCAI_CONFIG_SHA256": ("none", "A hash of the head's configuration."),
         "RSCAI_PORT_SHARED": ("`0`", "`1`: another program answers on the front door's port until that is open."),
     },
     "Set by the launcher for its own child; do not set it": {

@@ -203,6 +203,18 @@ class Config(Strict):
         return models
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, and not the second one's value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:str" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands there twice", key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
 def load(path: str | Path) -> Config:
     """Read a YAML file.
 
@@ -220,9 +232,9 @@ def read_yaml(path: str | Path) -> object:
         ConfigError: it cannot be read, or is not YAML.
     """
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return yaml.load(Path(path).read_text(), _Loader)  # safe: a SafeLoader
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file in --config or RSCAI_CONFIG.") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file that is there.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
 
@@ -305,6 +317,8 @@ def explain(item: Mapping[str, Any], known: Iterable[str]) -> str:
         return f"{path}: unknown key; {fix}"
     if item["type"] == "missing":
         return f"{path}: missing; add it."
+    if item["type"] in ("model_type", "dict_type"):
+        message = "write a mapping, or leave the key out"
     return f"{path or 'top level'}: {value}: {message}."
 
 

@@ -14,12 +14,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray_serve_cai import config, logs, ray_processes, ray_session
+from ray_serve_cai.commands import cloudera
 from ray_serve_cai.config import ClusterConfig
 from ray_serve_cai.engines.registry import get_registry
 from ray_serve_cai.errors import ConfigError, EngineError, RayServeCaiError, ResourceError, UnavailableError, UsageError
@@ -27,10 +28,6 @@ from ray_serve_cai.node import command, discovery, machine
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.ray_environment import child_environment
-
-if TYPE_CHECKING:
-    from ray_serve_cai.cai.cluster import Cluster
-    from ray_serve_cai.cai.config import CaiFile
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RayServeCaiError as error:
         print(f"ray-serve-cai: error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    if isinstance(result, int):
+        return result
     if arguments.json:
         print(json.dumps(result))
     elif arguments.command == "get-address":
@@ -136,37 +137,29 @@ def start_autoscaler(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"status": "running", "config": str(arguments.config)}
 
 
-def start_cai(arguments: argparse.Namespace) -> dict[str, Any]:
+def start_cai(arguments: argparse.Namespace) -> int:
     """Bring up the file's cluster on Cloudera AI, and return when its models answer."""
-    with _cloudera(arguments) as (cluster, wanted, env):
-        return cluster.up(wanted, cluster.plan(wanted, env), CAI_S).as_dict()
+    return cloudera.up(_of_cloudera(arguments))
 
 
-def status_cai(arguments: argparse.Namespace) -> dict[str, Any]:
+def status_cai(arguments: argparse.Namespace) -> int:
     """Show what is there of the file's cluster on Cloudera AI."""
-    with _cloudera(arguments) as (cluster, wanted, _):
-        return cluster.status(wanted.cai.name, platform_asks=wanted.cai.authentication == "platform").as_dict()
+    return cloudera.status(_of_cloudera(arguments))
 
 
-def stop_cai(arguments: argparse.Namespace) -> dict[str, Any]:
+def stop_cai(arguments: argparse.Namespace) -> int:
     """Delete the file's cluster on Cloudera AI, and return when it is gone."""
-    with _cloudera(arguments) as (cluster, wanted, _):
-        return {"name": wanted.cai.name, "deleted": cluster.down(wanted.cai.name, CAI_S)}
+    return cloudera.down(_of_cloudera(arguments))
 
 
-@contextlib.contextmanager
-def _cloudera(arguments: argparse.Namespace) -> Iterator[tuple[Cluster, CaiFile, Mapping[str, str]]]:
-    from ray_serve_cai.cai import config as cai_config
-    from ray_serve_cai.cai.cluster import connected
-
+def _of_cloudera(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments of ``ray-serve-cai cai``, whose commands these are."""
     if arguments.config is None:
         raise UsageError(f"{arguments.command} needs --config with a file that has a section `cai`.")
-    wanted = cai_config.load(arguments.config)
-    with connected(wanted, {}, os.environ, lambda line: print(line, file=sys.stderr, flush=True)) as (cluster, env):
-        yield cluster, wanted, env
+    return argparse.Namespace(file=arguments.config, host=None, project=None, json=arguments.json, timeout=CAI_S)
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[[argparse.Namespace], dict[str, Any] | int]] = {
     "start": start,
     "stop": stop,
     "status": status,

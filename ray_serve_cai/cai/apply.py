@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.models import Application, Status
 from ray_serve_cai.cai.plan import Action, Plan, Step
+from ray_serve_cai.cai.requests import CLUSTER, unfinished
 from ray_serve_cai.errors import PlatformDownError, PlatformMissingError, PlatformRefusedError, UnavailableError, counted
 
 POLL_S = 5.0
 HANGING_S = 600.0
 """A restart that is STARTING for longer is deleted and created again: the platform is known to hang there."""
+LAG_S = 60.0
+"""How long the platform may take to tell of a restart."""
+GONE_S = 60.0
 Say = Callable[[str], None]
 
 
@@ -29,6 +33,7 @@ class Apply:
         self._say = say
         self._clock = clock
         self._sleep = sleep
+        self._begun: set[str] = set()
 
     def run(self, plan: Plan) -> None:
         """Do all steps, and return when each is begun.
@@ -39,10 +44,9 @@ class Apply:
         if plan.shared_memory_mb:
             self._say(f"project: shared memory {plan.shared_memory_mb} MB")
             self._client.update_project({"shared_memory_limit": plan.shared_memory_mb})
-        if any(step.action in (Action.CREATE, Action.CHANGE, Action.RESTART) for step in plan.changes):
-            for path, content in plan.files.items():
-                self._say(f"project: {path}")
-                self._client.upload(path, content)
+        for path, content in plan.files.items():
+            self._say(f"project: {path}")
+            self._client.upload(path, content)
         for step in plan.changes:
             self._say(f"{step.action.value} {step.name}" + (f" ({'; '.join(step.why)})" if step.why else ""))
             self._do(step)
@@ -63,7 +67,14 @@ class Apply:
         began: dict[str, float] = {}
         deadline = self._clock() + timeout_s
         while True:
-            there = self._client.applications()
+            try:
+                there = self._client.applications()
+            except PlatformDownError as error:
+                if self._clock() > deadline:
+                    raise
+                self._say(f"{error} Waiting goes on.")
+                self._sleep(POLL_S)
+                continue
             left = [one.name for one in there if one.id in gone]
             found = {one.name: one for one in there if one.name in wanted and one.id not in gone}
             for name, one in found.items():
@@ -71,12 +82,18 @@ class Apply:
                     said[name] = one.status
                     began[name] = self._clock()
                     self._say(f"{name}: {one.status.word}")
+                if not self._has_begun(wanted[name], one, began[name]):
+                    continue
                 if one.status is Status.FAILED:
                     raise PlatformRefusedError(f"the application {name!r} failed; its log in the workspace says why. Then run this again.")
-                if one.status in (Status.STARTING, Status.UNKNOWN) and self._clock() - began[name] > HANGING_S:
+                if one.status is Status.STARTING and self._clock() - began[name] > HANGING_S:
                     self._again(one, wanted[name])
                     began[name] = self._clock()
-            waiting = [name for name in wanted if name not in found or found[name].status is not Status.RUNNING]
+            waiting = [
+                name
+                for name, step in wanted.items()
+                if name not in found or not found[name].running or not self._has_begun(step, found[name], began[name])
+            ]
             head = f"{plan.cluster}-head"
             serves = answers is None or (head not in waiting and answers())
             if not waiting and not left and serves:
@@ -88,14 +105,20 @@ class Apply:
                 raise UnavailableError(f"{count} not as planned after {timeout_s:g} s: {'; '.join(late)}. It goes on; run this again.")
             self._sleep(POLL_S)
 
+    def tidy(self, plan: Plan) -> None:
+        """Remove what nothing reads any more."""
+        for path in plan.stale:
+            self._client.delete_file(path)
+
     def _do(self, step: Step) -> None:
         if step.action is Action.DELETE:
             self._client.delete_application(step.id)
         elif step.action is Action.RESTART:
             self._client.restart_application(step.id)
         elif step.request is not None and step.action is Action.CHANGE:
-            self._client.update_application(step.id, step.request)
+            self._client.update_application(step.id, unfinished(step.request))  # until it is restarted, the next plan sees a change
             self._client.restart_application(step.id)
+            self._client.update_application(step.id, step.request)
         elif step.request is not None:
             self._create(step)
 
@@ -109,6 +132,14 @@ class Apply:
             if not any(one.name == step.name and marks.items() <= one.environment.items() for one in self._client.applications()):
                 raise
             self._say(f"create {step.name}: it was made, though the answer was lost")
+        except PlatformRefusedError as error:
+            there = next((one for one in self._client.applications() if one.name == step.name), None)
+            if there is None or there.environment.get(CLUSTER) != step.request.environment[CLUSTER]:
+                raise
+            raise PlatformRefusedError(
+                f"the application {step.name!r} came to be meanwhile: another run for this cluster is under way. "
+                "Wait for it, and run this again."
+            ) from error
 
     def _again(self, hanging: Application, step: Step) -> None:
         self._say(f"{hanging.name}: starting for more than {HANGING_S:g} s; it is deleted and made again")
@@ -116,7 +147,17 @@ class Apply:
             self._client.delete_application(hanging.id)
         except PlatformMissingError:
             self._say(f"{hanging.name}: it was gone already")
+        deadline = self._clock() + GONE_S
+        while self._clock() < deadline and any(one.id == hanging.id for one in self._client.applications()):
+            self._sleep(POLL_S)
         self._create(step)
+
+    def _has_begun(self, step: Step, one: Application, since: float) -> bool:
+        """Whether what is seen is of the life that a restart began: the platform may still tell of the former one for a moment."""
+        if step.was is None or step.name in self._begun or (one.status, one.running_at) != step.was or self._clock() - since > LAG_S:
+            self._begun.add(step.name)
+            return True
+        return False
 
 
 def _word(application: Application | None) -> str:

@@ -14,7 +14,10 @@ from urllib.parse import quote
 
 from ray_serve_cai.cai.models import Application, ApplicationRequest, File, NodeLabel, Project, Runtime, RuntimeCheck
 from ray_serve_cai.cai.transport import Transport
-from ray_serve_cai.errors import PlatformMissingError
+from ray_serve_cai.errors import PlatformDownError, PlatformMissingError
+
+UPLOADS = 3
+"""How often a file is put there, deleted before each time: an answer that is lost may have been a copy."""
 
 
 class Client(Transport):
@@ -34,11 +37,11 @@ class Client(Transport):
 
     def update_application(self, application_id: str, wanted: ApplicationRequest) -> Application:
         """Change an application; what runs goes on as it was until it is restarted."""
-        return self.one("PATCH", self._project("applications", application_id), Application, wanted.body())
+        return self.one("PATCH", self._project("applications", application_id), Application, wanted.changes())
 
     def restart_application(self, application_id: str) -> None:
         """Stop it if it runs, and start it; it comes back with another pod IP."""
-        self.ask("POST", self._project("applications", application_id) + ":restart", {})
+        self.ask("POST", self._project("applications", application_id) + ":restart", {}, twice=True)
 
     def stop_application(self, application_id: str) -> None:
         """Stop it; it stays and can be restarted."""
@@ -80,8 +83,15 @@ class Client(Transport):
 
     def upload(self, path: str, content: bytes) -> None:
         """Put a file in the project. The API never overwrites but stores ``name(1).ext``, so what is there is deleted first."""
-        self.delete_file(path)
-        self.send("POST", self._project("files"), files={path: (path.rsplit("/", 1)[-1], content)})
+        for attempt in range(1, UPLOADS + 1):
+            self.delete_file(path)
+            try:
+                self.send("POST", self._project("files"), files={path: (path.rsplit("/", 1)[-1], content)})
+            except PlatformDownError:
+                if attempt == UPLOADS:
+                    raise
+            else:
+                return
 
     def delete_file(self, path: str) -> None:
         """Remove a file; one that is not there is no error."""

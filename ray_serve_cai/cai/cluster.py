@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import httpx
@@ -15,10 +17,10 @@ from ray_serve_cai.cai.apply import Apply, Say
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.config import CaiFile
 from ray_serve_cai.cai.models import Application, ApplicationRequest
-from ray_serve_cai.cai.plan import Plan, plan, teardown
+from ray_serve_cai.cai.plan import Plan, There, plan, teardown
 from ray_serve_cai.cai.requests import CLUSTER, KEY, WORKERS, Shared
 from ray_serve_cai.cai.settings import Settings
-from ray_serve_cai.errors import PlatformRefusedError, RayServeCaiError, UsageError
+from ray_serve_cai.errors import PlatformMissingError, PlatformRefusedError, RayServeCaiError, UsageError
 from ray_serve_cai.node import secret_files, token
 
 HF_TOKEN = "HF_TOKEN"
@@ -46,12 +48,19 @@ class Status:
         started = [session_workers.told(one.environment[WORKERS]).workers for one in self.applications if one.environment.get(WORKERS)]
         return len(self.applications) + sum(map(len, started))
 
+    @property
+    def ready(self) -> bool | None:
+        """Whether all nodes have joined and the models answer; None where that cannot be seen from here."""
+        if self.seen is None or not all(one.running for one in self.applications):
+            return False
+        return None if self.seen.status == "unseen" else self.seen.status == "ok" and self.seen.nodes >= self.expected
+
     def as_dict(self) -> dict[str, Any]:
         """For scripts; without secrets."""
         shown = ("id", "name", "subdomain", "cpu", "memory", "nvidia_gpu", "runtime_identifier")
         applications = [{**{name: getattr(one, name) for name in shown}, "status": one.status.word} for one in self.applications]
         head = {"status": self.seen.status, "detail": self.seen.line, **self.seen.document} if self.seen else None
-        return {"name": self.name, "url": self.url, "applications": applications, "head": head}
+        return {"name": self.name, "url": self.url, "ready": self.ready, "applications": applications, "head": head}
 
 
 class Cluster:
@@ -81,9 +90,25 @@ class Cluster:
         self._apply = Apply(client, say, clock, sleep)
 
     def plan(self, wanted: CaiFile, env: Mapping[str, str]) -> Plan:
-        """What it takes; secrets come from the environment, or are those that the cluster has."""
-        shared = Shared(token.given(env) or token.new(), {name: env.get(name, "").strip() for name in (KEY, HF_TOKEN)})
-        return plan(wanted, self._client.applications(), shared, self._client.project().shared_memory_limit)
+        """What it takes; secrets come from the environment, or are those that the cluster has.
+
+        Raises:
+            PlatformRefusedError: as `plan`, or a runtime is not in the catalog.
+        """
+        self._say(f"workspace {self._settings.host}, project {self._settings.project_id}")
+        if wanted.cai.authentication == "platform" and env.get(KEY):
+            self._say(f"{KEY} is set here and not used: with authentication: platform the models ask for no key of their own")
+        made = plan(wanted, there(self._client, wanted), shared(env))
+        self._check_runtimes(made)
+        return made
+
+    def _check_runtimes(self, made: Plan) -> None:
+        wanted = {step.request.runtime_identifier for step in made.changes if step.request}
+        missing = sorted(wanted - {one.image_identifier for one in self._client.runtimes()}) if wanted else []
+        if missing:
+            raise PlatformRefusedError(
+                f"the runtime {missing[0]!r} is not in the workspace's catalog; ray-serve-cai cai register-runtime {missing[0]}"
+            )
 
     def up(self, wanted: CaiFile, made: Plan, timeout_s: float | None) -> Status:
         """Do what a plan says, and return when all nodes have joined and the head says that its models answer.
@@ -95,13 +120,15 @@ class Cluster:
             RayServeCaiError: what it ended with; the message ends with what is left.
         """
         name, asks = wanted.cai.name, wanted.cai.authentication == "platform"
+        told = front.told_in(wanted.cai)
         nodes = [step.request for step in made.steps if step.request]
         expected = 1 + sum(group.count for group in wanted.cai.workers.values())
         said: dict[str, str] = {}
 
         def look(node: ApplicationRequest) -> front.Seen:
             url = front.address(self._settings, node.subdomain)
-            seen = front.look(self._settings, url, platform_asks=not node.bypass_authentication, transport=self._transport)
+            asks = not node.bypass_authentication
+            seen = front.look(self._settings, url, platform_asks=asks, told=told if node is nodes[0] else None, transport=self._transport)
             if said.get(node.name) != seen.line:
                 said[node.name] = seen.line
                 self._say(f"{node.name}: {seen.line}")
@@ -128,17 +155,23 @@ class Cluster:
             self._apply.run(made)
             if timeout_s is not None:
                 self._apply.wait(made, timeout_s, answers)
+                self._apply.tidy(made)
         except RayServeCaiError as error:
             raise type(error)(f"{error} {self._left(name)}") from error
-        return self.status(name, platform_asks=asks)
+        return self.status(name, platform_asks=asks, told=told)
 
-    def status(self, name: str, *, platform_asks: bool = True) -> Status:
+    def status(self, name: str, *, platform_asks: bool = True, told: Path | None = None) -> Status:
         """What is there."""
         own = tuple(sorted((one for one in self._client.applications() if one.environment.get(CLUSTER) == name), key=_head_first))
         url = front.address(self._settings, name)
         head = next((one for one in own if one.name == f"{name}-head"), None)
         asks = platform_asks and not (head and head.bypass_authentication)
-        return Status(name, url, own, front.look(self._settings, url, platform_asks=asks, transport=self._transport) if head else None)
+        seen = front.look(self._settings, url, platform_asks=asks, told=told, transport=self._transport) if head else None
+        return Status(name, url, own, seen)
+
+    def counts(self, wanted: CaiFile) -> dict[str, int]:
+        """How many workers each group of a file has now."""
+        return counts(wanted, self._client.applications())
 
     def down(self, name: str, timeout_s: float) -> int:
         """Delete all applications of a cluster, and return when they are gone: how many there were."""
@@ -170,7 +203,7 @@ def connected(
     """
     env = secret_files.read(env)
     found = of_file(wanted, options, env)
-    with Client(found) as client:
+    with Client(found, say=say) as client:
         yield Cluster(client, found, say), env
 
 
@@ -179,6 +212,29 @@ def of_file(wanted: CaiFile | None, options: Mapping[str, str | None], env: Mapp
     cai = wanted.cai if wanted else None
     in_file = {"host": cai.host, "project_id": cai.project_id, "ca_bundle": cai.ca_bundle} if cai else {}
     return settings.settings(options, env, in_file)
+
+
+def there(client: Client, wanted: CaiFile) -> There:
+    """What is there before a plan: one look at the platform."""
+    try:
+        files = {one.path: one.file_size for one in client.files(str(PurePosixPath(wanted.cai.script).parent)) if not one.is_dir}
+    except PlatformMissingError:
+        files = {}
+    return There(client.applications(), client.project(), files)
+
+
+def shared(env: Mapping[str, str]) -> Shared:
+    """What nodes are told of this shell's secrets, and a new token where it has none."""
+    return Shared(token.given(env) or token.new(), {name: env.get(name, "").strip() for name in (KEY, HF_TOKEN)})
+
+
+def counts(wanted: CaiFile, applications: Iterable[Application]) -> dict[str, int]:
+    """How many workers each group of a file has now; none where there is no cluster."""
+    own = [one.name for one in applications if one.environment.get(CLUSTER) == wanted.cai.name]
+    return {
+        group: sum(bool(re.fullmatch(rf"{re.escape(f'{wanted.cai.name}-{group}')}-\d+", name)) for name in own)
+        for group in (wanted.cai.workers if own else ())
+    }
 
 
 def scaled(wanted: CaiFile, changes: Mapping[str, int]) -> CaiFile:

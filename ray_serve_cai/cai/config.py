@@ -13,8 +13,11 @@ from ray_serve_cai import config
 from ray_serve_cai.cai.models import SUBDOMAIN
 from ray_serve_cai.config import Config, Strict, explain
 from ray_serve_cai.errors import ConfigError
+from ray_serve_cai.node import secret_files
 
 LONGEST_NAME = 40
+POINTERS = frozenset(secret_files.SECRETS.values())
+"""Variables that name files with secrets, of the shell that plans and not of nodes."""
 """A label of a host name has 63 characters; a group and a number follow the cluster's name."""
 RESERVED = (
     "RSCAI_ROLE",
@@ -27,7 +30,15 @@ RESERVED = (
     "RSCAI_CLUSTER_WORKERS",
     "RSCAI_CLUSTER_SPEC",
     "RSCAI_CONFIG",
-    "RSCAI_CONFIG_SHA256",
+    "RSCAI_MODEL",
+    "RSCAI_MODEL_NAME",
+    "RSCAI_ENGINE",
+    "RSCAI_ENGINE_ARGS",
+    "RSCAI_HOST",
+    "RSCAI_PORT",
+    "RSCAI_PORT_SHARED",
+    "RSCAI_NODE_IP",
+    "VLLM_API_KEY",
 )
 """Variables that the plan sets."""
 ACCELERATED = {"NCCL_IB_DISABLE": "1", "NCCL_SOCKET_IFNAME": "eth0", "GLOO_SOCKET_IFNAME": "eth0"}
@@ -54,7 +65,9 @@ class CaiConfig(Strict):
     """A cluster of applications: a head and groups of workers."""
 
     name: str = Field("ray-serve", description="What the applications' names and subdomains begin with; the head's subdomain is the name.")
-    runtime: str = Field(description="Identifier of the registered runtime, an image of this project with -cai.")
+    runtime: Annotated[str, Field(min_length=1)] = Field(
+        description="Identifier of the registered runtime, an image of this project with -cai."
+    )
     head: NodeConfig = Field(default_factory=lambda: NodeConfig.model_validate({}), description="The head.")
     workers: dict[str, GroupConfig] = Field(default_factory=dict, description="Groups of workers by name.")
     shared_memory_gb: Annotated[int, Field(ge=1, le=1024)] | None = Field(
@@ -106,8 +119,8 @@ class CaiConfig(Strict):
     @field_validator("environment")
     @classmethod
     def _ours_are_ours(cls, environment: dict[str, str]) -> dict[str, str]:
-        if taken := sorted(set(RESERVED) & environment.keys()):
-            raise ValueError(f"{taken[0]} is set by the plan; leave it out")
+        if taken := sorted(name for name in environment if name in RESERVED or name.startswith("CDSW_") or name in POINTERS):
+            raise ValueError(f"{taken[0]} is set by the plan or the platform; leave it out")
         return environment
 
     @model_validator(mode="after")

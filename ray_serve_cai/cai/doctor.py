@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_serve_cai.cai import rendezvous
+from ray_serve_cai.cai import cluster, rendezvous
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.config import CaiFile, NodeConfig
-from ray_serve_cai.cai.models import Application, NodeLabel, Project, Runtime, Status
-from ray_serve_cai.cai.plan import plan
-from ray_serve_cai.cai.requests import CLUSTER, HOME, KEY, Shared
-from ray_serve_cai.errors import PlatformMissingError, RayServeCaiError
-from ray_serve_cai.node import address, token
+from ray_serve_cai.cai.models import NodeLabel, Project, Runtime, Status
+from ray_serve_cai.cai.plan import There, plan
+from ray_serve_cai.cai.requests import CLUSTER, HOME
+from ray_serve_cai.errors import RayServeCaiError
+from ray_serve_cai.node import address
 from ray_serve_cai.node.doctor import Finding
 
 DEFAULT_SHM_MB = 64
@@ -34,9 +34,12 @@ class Seen:
     wanted: CaiFile
     env: Mapping[str, str]
     client: Client
-    project: Project
-    applications: list[Application]
+    there: There
     runtimes: list[Runtime]
+
+    @property
+    def project(self) -> Project:
+        return self.there.project
 
     @property
     def nodes(self) -> dict[str, NodeConfig]:
@@ -47,7 +50,7 @@ class Seen:
 def examine(client: Client, wanted: CaiFile, env: Mapping[str, str]) -> Iterator[Finding]:
     """All findings, as they are found. Where the key or the project is wrong nothing else can be asked."""
     try:
-        seen = Seen(wanted, env, client, client.project(), client.applications(), client.runtimes())
+        seen = Seen(wanted, env, client, cluster.there(client, wanted), client.runtimes())
     except RayServeCaiError as error:
         yield Finding("access", "error", str(error))
         return
@@ -122,14 +125,13 @@ def _shared_memory(seen: Seen) -> Iterator[Finding]:
 
 
 def _names(seen: Seen) -> Iterator[Finding]:
-    secrets = {KEY: seen.env.get(KEY, "")}
     try:
-        made = plan(seen.wanted, seen.applications, Shared(token.new(), secrets), seen.project.shared_memory_limit)
+        made = plan(seen.wanted, seen.there, cluster.shared(seen.env))
     except RayServeCaiError as error:
         yield Finding("names", "error", str(error))
         return
-    yield Finding("names", "ok", f"names and subdomains are free, or the cluster's own; to do: {len(made.changes)}")
-    for one in seen.applications:
+    yield Finding("names", "ok", f"names and subdomains are free in this project, or the cluster's own; to do: {len(made.changes)}")
+    for one in seen.there.applications:
         if one.environment.get(CLUSTER) == seen.wanted.cai.name and one.status is Status.FAILED:
             yield Finding(
                 "nodes", "error", f"{one.name} failed", "its log in the workspace says why; `ray-serve-cai cai up` starts it again"
@@ -139,10 +141,7 @@ def _names(seen: Seen) -> Iterator[Finding]:
 def _script(seen: Seen) -> Iterator[Finding]:
     directory, name = posixpath.split(seen.wanted.cai.script)
     stem, dot, extension = name.rpartition(".")
-    try:
-        there = [posixpath.basename(one.path) for one in seen.client.files(directory)]
-    except PlatformMissingError:
-        there = []
+    there = [posixpath.basename(path) for path in seen.there.files]
     copies = [one for one in there if re.fullmatch(rf"{re.escape(stem)}\(\d+\){re.escape(dot + extension)}", one)]
     if copies:
         yield Finding("script", "warning", f"{directory} has {', '.join(copies)}, which nothing reads", "remove them")

@@ -6,20 +6,23 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from ray_serve_cai import config as serving
-from ray_serve_cai.cai import settings
+from ray_serve_cai.cai import front, settings
 from ray_serve_cai.cai.apply import Say
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.cluster import Cluster
 from ray_serve_cai.cai.config import CaiConfig, CaiFile, parse_section
+from ray_serve_cai.cai.requests import HOME
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node import secret_files
 
 GROUP = "worker"
+DIRECTORY = Path(CaiConfig.model_fields["script"].default).parent
 OURS = "Ray Serve "
 """How the editions of this project's runtimes begin."""
 
@@ -56,7 +59,7 @@ class CAIClusterManager:
     ) -> None:
         self._env = secret_files.read(os.environ if env is None else env)
         self._settings = settings.settings({"host": host, "api_key": api_key, "project_id": project_id}, self._env, {})
-        self._name = name
+        self._name = parse_section({"name": name, "runtime": OURS}, "CAIClusterManager").name
         self._say = say or _print
         self._transport = transport
 
@@ -76,6 +79,9 @@ class CAIClusterManager:
         *,
         models: Sequence[Mapping[str, Any]] = ({"source": "demo"},),
         authentication: str = "platform",
+        shared_memory_gb: int | None = None,
+        accelerator: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Bring up a head and its workers, or bring those that are there to these numbers.
 
@@ -91,21 +97,27 @@ class CAIClusterManager:
             timeout: seconds to wait.
             models: as under `models` in a configuration file; a small demo model by default.
             authentication: ``platform``, or ``keys``, which needs VLLM_API_KEY.
+            shared_memory_gb: of every session of the project, raised if it is less; several ranks on a node need some.
+            accelerator: id of the GPU node label that workers go to.
+            environment: variables for every node.
 
         Returns:
             As `get_status`.
         """
         runtime = runtime_identifier or head_runtime_identifier or worker_runtime_identifier or self._own_runtime()
         workers = {"count": num_workers, "cpu": cpu, "memory": memory, "gpus": num_gpus, "runtime": worker_runtime_identifier}
+        workers["accelerator"] = accelerator
         section = {
             "name": self._name,
             "runtime": runtime,
             "head": {"cpu": head_cpu, "memory": head_memory, "runtime": head_runtime_identifier},
             "workers": {GROUP: workers},
             "authentication": authentication,
+            "shared_memory_gb": shared_memory_gb,
+            "environment": dict(environment or {}),
         }
         cai: CaiConfig = parse_section(section, "start_cluster")
-        wanted = CaiFile(cai=cai, serving=serving.parse({"models": [dict(model) for model in models]}, "start_cluster"))
+        wanted = CaiFile(cai=cai, serving=serving.parse({"models": list(models)}, "start_cluster"))
         with self._cluster() as cluster:
             made = cluster.plan(wanted, self._env)
             self._say(str(made))
@@ -114,7 +126,8 @@ class CAIClusterManager:
     def get_status(self) -> dict[str, Any]:
         """What is there: ``name``, ``url``, ``applications`` (each with its ``status``) and ``head``, what the head says, or None."""
         with self._cluster() as cluster:
-            return cluster.status(self._name).as_dict()
+            told = front.told_at(Path(HOME) / DIRECTORY, self._name)
+            return cluster.status(self._name, told=told).as_dict()
 
     def stop_cluster(self, timeout: float = 600) -> int:
         """Delete all applications of the cluster, and return when they are gone: how many there were."""
@@ -136,5 +149,5 @@ class CAIClusterManager:
 
     @contextmanager
     def _cluster(self) -> Iterator[Cluster]:
-        with Client(self._settings, self._transport) as client:
+        with Client(self._settings, self._transport, say=self._say) as client:
             yield Cluster(client, self._settings, self._say, transport=self._transport)

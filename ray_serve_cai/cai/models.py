@@ -10,7 +10,7 @@ import re
 from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 SUBDOMAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """One label of a host name."""
@@ -19,6 +19,8 @@ SUBDOMAIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 def _environment(value: Any) -> Any:
     if isinstance(value, str):
         value = json.loads(value) if value.strip() else {}
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("the environment is no object")
     return {} if value is None else {str(name): "" if text is None else str(text) for name, text in value.items()}
 
 
@@ -29,6 +31,11 @@ class Answer(BaseModel):
     """Base of what the API gives."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_said(cls, data: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 class Status(str, Enum):
@@ -62,7 +69,7 @@ class Application(Answer):
     environment: Environment = Field(default_factory=dict, repr=False)
     bypass_authentication: bool = False
     runtime_identifier: str = ""
-    created_at: str = ""
+    accelerator_label_id: str = ""
     running_at: str = ""
 
     @property
@@ -108,6 +115,10 @@ class ApplicationRequest(BaseModel):
     def body(self) -> dict[str, Any]:
         """As the API takes it."""
         return self.model_dump(exclude_none=True)
+
+    def changes(self) -> dict[str, Any]:
+        """The same for an application that is there: what it is not to have any more is said."""
+        return {"accelerator_label_id": "", **self.body()}
 
 
 class Runtime(Answer):

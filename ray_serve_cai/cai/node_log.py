@@ -46,6 +46,11 @@ class _Copy(logging.handlers.RotatingFileHandler):
         """A full file system, mostly; the same line went to standard error."""
 
 
+def names(where: Path) -> list[str]:
+    """The nodes that have written something there."""
+    return sorted(file.stem for file in where.glob("*.log"))
+
+
 def tail(where: Path, name: str, count: int) -> list[str]:
     """The last lines of a node; none where it has written nothing."""
     lines: deque[str] = deque(maxlen=max(count, 0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import sys
@@ -19,8 +20,8 @@ from typing import Any, Literal
 
 import aiohttp
 
-from ray_serve_cai import __version__, logs
-from ray_serve_cai.cai import rendezvous, session_workers
+from ray_serve_cai import __version__, logs, private_file
+from ray_serve_cai.cai import front, rendezvous, session_workers
 from ray_serve_cai.cai.crossing import FRESH_S, Crossing
 from ray_serve_cai.cai.reception import MARK, Reception
 from ray_serve_cai.cai.session_workers import SessionWorkers
@@ -45,7 +46,8 @@ SHOWN_S = 180.0
 HOPELESS = frozenset({UsageError.exit_code, ModelNotFoundError.exit_code, ConfigError.exit_code})
 """Exit codes of a launcher that nothing but a change helps."""
 STOP_GRACE_S = 15.0
-PREFLIGHT_AGAIN_S = 20.0
+TOLD_S = 5.0
+PREFLIGHT_AGAIN_S = 5.0
 LAUNCHER = (sys.executable, "-m", "ray_serve_cai.cli", "node")
 
 
@@ -98,7 +100,11 @@ def launcher_environment(env: Mapping[str, str], here: Place, head: str | None) 
     Args:
         head: for a worker, the head's address.
     """
-    made = {**env, "RSCAI_LOG_FORMAT": logs.JSON}  # which this process passes on as it was told to
+    made = {
+        **env,
+        "RSCAI_LOG_FORMAT": logs.JSON,  # which this process passes on as it was told to
+        "PYTHONSAFEPATH": "1",  # a project may be a clone of this repository, and the image's package is what runs
+    }
     if here.role == "head":
         made |= {
             "RSCAI_HOST": "127.0.0.1",
@@ -211,26 +217,31 @@ class Application:
 
     async def _preflight(self, crossing: Crossing) -> None:
         """Return when the ways to all nodes that are there work; until then say which does not, and try again."""
+        began = time.monotonic()
         while not self._stop.is_set():
-            await crossing.open()
-            peers = crossing.peers()
             try:
+                await crossing.open()
+                peers = crossing.peers()
                 for name, peer in peers.items():
                     self._say("preflight", f"trying the way to {name} at {peer}, since a model's ranks cross nodes")
                     logger.info("preflight: %s", await crossing.check(name, peer))
-            except UnavailableError as error:
-                self._say("failed", f"preflight: {error}")
+            except (UnavailableError, OSError) as error:
+                lasts = time.monotonic() - began > FRESH_S + PREFLIGHT_AGAIN_S  # before, it may be a node that is gone
+                self._say("failed" if lasts else "preflight", f"preflight: {error}")
                 await self._sleep(PREFLIGHT_AGAIN_S)
                 continue
             logger.info("preflight: %s", f"the ways to {counted(len(peers), 'other node')} work" if peers else "no other node is there yet")
             return
 
     async def _stay_known(self) -> None:
-        """Say again and again where this node is, for others' preflight."""
-        while self._crossing:
-            await asyncio.sleep(FRESH_S / 3)
+        """Say again and again where this node is, for others' preflight, and of a head how it is, for sessions of the project."""
+        while True:
             with contextlib.suppress(OSError):
-                await self._crossing.open()
+                if self._crossing:
+                    await self._crossing.open()
+                if self._here.role == "head":
+                    private_file.write(front.told_at(self._here.directory, self._here.cluster), json.dumps(await self.document()))
+            await asyncio.sleep(TOLD_S)
 
     async def _live(self, head: rendezvous.Record | None) -> int:
         """One life of the launcher; its exit code."""
@@ -241,6 +252,7 @@ class Application:
         ended, stopping = asyncio.create_task(launcher.wait()), asyncio.create_task(self._stop.wait())
         beside = asyncio.create_task(self._until_moved(head) if head else self._announce(env, launcher))
         known = asyncio.create_task(self._stay_known())
+        beside.add_done_callback(_report)
         try:
             await asyncio.wait([ended, stopping, *([beside] if head else [])], return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
@@ -323,3 +335,9 @@ class Application:
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Nothing is lost without a word."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s: %s", type(error).__name__, error, exc_info=error)

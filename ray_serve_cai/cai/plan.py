@@ -6,14 +6,15 @@ asked for differs, the application is changed and restarted. The token is made o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from ray_serve_cai.cai.config import CaiFile
-from ray_serve_cai.cai.models import Application, ApplicationRequest, Status
-from ray_serve_cai.cai.requests import CLUSTER, KEY, SECRETS, SPEC, TOKEN, Shared, project_files, wants
+from ray_serve_cai.cai.models import Application, ApplicationRequest, Project, Status
+from ray_serve_cai.cai.requests import CLUSTER, CONFIG, KEY, SPEC, TOKEN, Shared, configuration, project_files, wants
 from ray_serve_cai.errors import PlatformRefusedError, UsageError
 
 
@@ -42,6 +43,8 @@ class Step:
     request: ApplicationRequest | None = None
     id: str = ""
     why: tuple[str, ...] = ()
+    was: tuple[Status, str] | None = None
+    """Status and start of the life that a restart ends."""
 
     def __str__(self) -> str:
         sign = {Action.KEEP: " ", Action.CREATE: "+", Action.CHANGE: "~", Action.RESTART: "~", Action.DELETE: "-"}[self.action]
@@ -58,7 +61,9 @@ class Plan:
     shared_memory_mb: int | None = None
     """What the project's limit must be raised to, or None."""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """Path in the project -> contents; put there before applications are made or restarted."""
+    """Path in the project -> contents, of what is not there yet; put there before applications are made or restarted."""
+    stale: tuple[str, ...] = ()
+    """Configurations that nothing reads any more once this is done."""
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -71,26 +76,42 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"~ change  project (shared memory: {self.shared_memory_mb} MB)"] if self.shared_memory_mb else []
+        lines += [f"+ create  {path} in the project" for path in self.files]
         lines += [str(step) for step in self.steps]
-        count = len(self.changes) + bool(self.shared_memory_mb)
+        count = len(self.changes) + len(self.files) + bool(self.shared_memory_mb)
         return "\n".join([*lines, f"{count} to do" if count else "nothing to do"])
 
 
-def plan(wanted: CaiFile, found: Sequence[Application], shared: Shared, shared_memory_mb: int) -> Plan:
+@dataclass(frozen=True)
+class There:
+    """What is there before a plan.
+
+    Attributes:
+        applications: all of the project.
+        project: its limits and its variables, which the platform gives to new applications.
+        files: path -> size in bytes, of the directory that the cluster uses.
+    """
+
+    applications: Sequence[Application]
+    project: Project
+    files: Mapping[str, int] = field(default_factory=dict)
+
+
+def plan(wanted: CaiFile, there: There, shared: Shared) -> Plan:
     """The plan from what is there to what is wanted.
 
     Args:
-        found: all applications of the project.
         shared: its token is used where no application of the cluster has one; secrets that it lacks are those of the cluster.
-        shared_memory_mb: the project's limit now.
 
     Raises:
         PlatformRefusedError: an application that is not the cluster's has a name or a subdomain that the cluster needs.
         UsageError: everybody is to be let in, and there is no key.
     """
-    cai = wanted.cai
+    cai, found = wanted.cai, there.applications
     own = {one.name: one for one in found if one.environment.get(CLUSTER) == cai.name}
     shared = _kept(shared, own.values())
+    if cai.authentication == "platform":  # whose users' own credentials are in the header that this key would be in
+        shared = Shared(shared.token, {name: value for name, value in shared.secrets.items() if name != KEY})
     if cai.authentication == "keys" and not shared.secrets.get(KEY):
         raise UsageError(f"cai.authentication is 'keys', and no key is given: set {KEY} or {KEY}_FILE, or let the platform ask its users.")
     requests = wants(wanted, shared)
@@ -100,9 +121,13 @@ def plan(wanted: CaiFile, found: Sequence[Application], shared: Shared, shared_m
             what = f"named {one.name!r}" if one.name in requests else f"at the subdomain {one.subdomain!r}"
             raise PlatformRefusedError(f"the project has an application {what} that is not the cluster's; change cai.name, or remove it.")
     steps = [Step(Action.DELETE, name, id=one.id, why=(one.status.word,)) for name, one in own.items() if name not in requests]
-    steps += [_step(request, own.get(name)) for name, request in requests.items()]
+    steps += [_step(request, own.get(name), there.project.environment) for name, request in requests.items()]
     needed = (cai.shared_memory_gb or 0) * 1024
-    return Plan(cai.name, tuple(steps), needed if needed > shared_memory_mb else None, project_files(wanted))
+    wants_files = project_files(wanted)
+    files = {path: content for path, content in wants_files.items() if there.files.get(path) != len(content)}
+    former = re.compile(re.escape(str(configuration(wanted)).rpartition(".")[0].rpartition(".")[0]) + r"\.[0-9a-f]{16}\.yaml")
+    stale = tuple(path for path in there.files if former.fullmatch(path) and path not in wants_files)
+    return Plan(cai.name, tuple(steps), needed if needed > there.project.shared_memory_limit else None, files, stale)
 
 
 def _kept(shared: Shared, own: Iterable[Application]) -> Shared:
@@ -120,13 +145,14 @@ def teardown(cluster: str, found: Sequence[Application]) -> Plan:
     return Plan(cluster, tuple(Step(Action.DELETE, one.name, id=one.id, why=(one.status.word,)) for one in own))
 
 
-def _step(request: ApplicationRequest, there: Application | None) -> Step:
+def _step(request: ApplicationRequest, there: Application | None, project: Mapping[str, str]) -> Step:
     if there is None:
         return Step(Action.CREATE, request.name, request, why=(_size(request),))
     if there.environment.get(SPEC) != request.environment[SPEC]:
-        return Step(Action.CHANGE, request.name, request, there.id, differences(there, request))
+        kept = request.model_copy(update={"environment": {**project, **request.environment}})  # which a change would take away
+        return Step(Action.CHANGE, request.name, kept, there.id, differences(there, request), was=(there.status, there.running_at))
     if there.status in (Status.FAILED, Status.STOPPED, Status.STOPPING):
-        return Step(Action.RESTART, request.name, request, there.id, (there.status.word,))
+        return Step(Action.RESTART, request.name, request, there.id, (there.status.word,), was=(there.status, there.running_at))
     return Step(Action.KEEP, request.name, request, there.id, (there.status.word,))
 
 
@@ -138,14 +164,15 @@ def _size(request: ApplicationRequest) -> str:
 def differences(there: Application, request: ApplicationRequest) -> tuple[str, ...]:
     """What a change changes, in words without secrets."""
     told = []
-    for name in ("cpu", "memory", "nvidia_gpu", "runtime_identifier", "script", "bypass_authentication"):
-        old, new = getattr(there, name), getattr(request, name)
+    for name in ("cpu", "memory", "nvidia_gpu", "accelerator_label_id", "runtime_identifier", "script", "bypass_authentication"):
+        old, new = getattr(there, name), getattr(request, name) or type(getattr(there, name))()
         if old != new:
             told.append(f"{name}: {_short(old)} -> {_short(new)}")
-    for name in sorted({*there.environment, *request.environment} - {SPEC}):
-        old, new = there.environment.get(name), request.environment.get(name)
-        if new is not None and old != new:
-            told.append(f"{name}: another value" if name in SECRETS else f"{name}: {_short(old)} -> {_short(new)}")
+    if there.environment.get(CONFIG) != request.environment.get(CONFIG):
+        told.append("the models or their settings; the head restarts, and serves nothing until it is back")
+    for name in sorted(request.environment.keys() - {SPEC, CONFIG}):
+        if there.environment.get(name) != request.environment[name]:
+            told.append(f"{name}: another value")  # which may be a secret
     return tuple(told) or ("what the former plan set",)
 
 

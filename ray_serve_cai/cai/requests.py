@@ -20,7 +20,7 @@ from ray_serve_cai.cai.models import ApplicationRequest
 from ray_serve_cai.cai.session_workers import describe
 
 CLUSTER, SPEC, TOKEN = "RSCAI_CLUSTER", "RSCAI_CLUSTER_SPEC", "RSCAI_TOKEN"
-CROSSING, WORKERS = "RSCAI_CLUSTER_CROSSING", "RSCAI_CLUSTER_WORKERS"
+CONFIG, CROSSING, WORKERS = "RSCAI_CONFIG", "RSCAI_CLUSTER_CROSSING", "RSCAI_CLUSTER_WORKERS"
 HOME = PurePosixPath("/home/cdsw")
 """Where the project's files are in every application."""
 KEY = "VLLM_API_KEY"
@@ -44,12 +44,18 @@ class Shared:
 def project_files(wanted: CaiFile) -> dict[str, bytes]:
     """The launcher file, and the configuration that the head reads."""
     launcher = files("ray_serve_cai.cai").joinpath("launch.py").read_bytes()
-    return {wanted.cai.script: launcher, str(configuration(wanted.cai)): _configuration(wanted).encode()}
+    return {wanted.cai.script: launcher, str(configuration(wanted)): _configuration(wanted).encode()}
 
 
-def configuration(cai: CaiConfig) -> PurePosixPath:
-    """The configuration's place in the project, beside the launcher file."""
-    return PurePosixPath(cai.script).parent / f"{cai.name}.yaml"
+def configuration(wanted: CaiFile) -> PurePosixPath:
+    """The configuration's place in the project, beside the launcher file; another one has another name, so none is ever replaced."""
+    hashed = hashlib.sha256(_configuration(wanted).encode()).hexdigest()[:16]
+    return PurePosixPath(wanted.cai.script).parent / f"{wanted.cai.name}.{hashed}.yaml"
+
+
+def unfinished(request: ApplicationRequest) -> ApplicationRequest:
+    """The same with a digest that no plan asks for."""
+    return request.model_copy(update={"environment": {**request.environment, SPEC: "unfinished"}})
 
 
 def wants(wanted: CaiFile, shared: Shared) -> dict[str, ApplicationRequest]:
@@ -105,10 +111,9 @@ def _hidden(value: str) -> str:
 
 
 def _of_head(wanted: CaiFile) -> dict[str, str]:
-    """The configuration's place, and its hash, so that another one is another request; the workers that it starts itself."""
-    hashed = hashlib.sha256(_configuration(wanted).encode()).hexdigest()[:16]
+    """The configuration's place, and the workers that it starts itself."""
     started = {WORKERS: describe(wanted.cai)} if wanted.cai.mode == "workers" else {}
-    return {"RSCAI_CONFIG": str(HOME / configuration(wanted.cai)), "RSCAI_CONFIG_SHA256": hashed, **started}
+    return {CONFIG: str(HOME / configuration(wanted)), **started}
 
 
 def _configuration(wanted: CaiFile) -> str:

@@ -14,20 +14,30 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 PASSING = frozenset({500, 502, 503, 504})
 
 
-def again(method: str, attempt: int, outcome: httpx.Response | httpx.TransportError) -> float | None:
+HOPELESS = ("CERTIFICATE_VERIFY_FAILED", "Name or service not known", "No address associated", "nodename nor servname", "name resolution")
+"""What a connection ends with that another attempt does not change."""
+
+
+def again(*, twice: bool, attempt: int, outcome: httpx.Response | httpx.TransportError) -> float | None:
     """Seconds to wait before the next attempt, or None where there is none to be.
 
     429 means that nothing was done, so it is safe for every method; so is a connection that was never made. After anything else that may
-    pass, only what can be done twice is done again. ``attempt`` counts from 1.
+    pass, only what can be done twice is done again.
+
+    Args:
+        twice: whether doing it twice is no harm.
+        attempt: counts from 1.
     """
-    if attempt >= ATTEMPTS:
+    if attempt >= ATTEMPTS or isinstance(outcome, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+        return None
+    if isinstance(outcome, httpx.TransportError) and any(word in str(outcome) for word in HOPELESS):
         return None
     if isinstance(outcome, httpx.Response):
-        if outcome.status_code != 429 and not (outcome.status_code in PASSING and method in IDEMPOTENT):
+        if outcome.status_code != 429 and not (outcome.status_code in PASSING and twice):
             return None
         if (told := _retry_after(outcome)) is not None:
             return min(told, LONGEST_S)
-    elif method not in IDEMPOTENT and not isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout):
+    elif not twice and not isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout):
         return None
     return min(0.5 * 2.0 ** (attempt - 1), LONGEST_S) * random.uniform(0.5, 1.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from ray_serve_cai.errors import ConfigError, UsageError
+from ray_serve_cai.errors import ConfigError, UsageError, one_line
 
 VARIABLES: dict[str, tuple[str, ...]] = {
     "host": ("CML_HOST", "CDSW_API_URL", "CDSW_DOMAIN"),
@@ -35,12 +36,29 @@ class Settings:
         api_key: an API v2 key.
         project_id: the project in which applications are made.
         ca_bundle: PEM file of the authorities to trust, or None for those of the system.
+        application_key: a key of the audience Application, with which the platform lets calls through to applications.
     """
 
     host: str
     api_key: SecretStr
     project_id: str
     ca_bundle: Path | None = None
+    application_key: SecretStr | None = None
+
+    def trust(self) -> ssl.SSLContext | bool:
+        """What certificates are checked against.
+
+        Raises:
+            ConfigError: the CA bundle holds none.
+        """
+        if self.ca_bundle is None:
+            return True
+        try:
+            return ssl.create_default_context(cafile=str(self.ca_bundle))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"the CA bundle '{self.ca_bundle}' cannot be used ({one_line(error)}); name a PEM file of authorities."
+            ) from error
 
     @property
     def domain(self) -> str:
@@ -59,10 +77,17 @@ def settings(options: Mapping[str, str | None], env: Mapping[str, str], file: Ma
     missing = [f"{name}: set {' or '.join(VARIABLES[name])} to {told}" for name, told in TOLD.items() if not found[name]]
     if missing:
         raise UsageError(f"Cloudera AI is not known here: {'; '.join(missing)}.")
+    key = (found["api_key"] or "").strip()
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise UsageError(
+            "the API key has characters that no key has; copy it anew (user settings, API keys) and set CML_API_KEY to that alone."
+        )
     bundle = Path(found["ca_bundle"]) if found["ca_bundle"] else None
     if bundle and not bundle.is_file():
         raise ConfigError(f"the CA bundle '{bundle}' is not there; correct REQUESTS_CA_BUNDLE, or unset it.")
-    return Settings(_address(found["host"] or ""), SecretStr(found["api_key"] or ""), found["project_id"] or "", bundle)
+    application_key = env.get("CML_APPLICATION_KEY", "").strip()
+    passes = SecretStr(application_key) if application_key else None
+    return Settings(_address(found["host"] or ""), SecretStr(key), found["project_id"] or "", bundle, passes)
 
 
 def _first(name: str, options: Mapping[str, str | None], env: Mapping[str, str], file: Mapping[str, str | None]) -> str | None:

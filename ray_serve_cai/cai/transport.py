@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -31,10 +30,15 @@ class Transport:
     """One connection pool, which closes with the context."""
 
     def __init__(
-        self, settings: Settings, transport: httpx.BaseTransport | None = None, sleep: Callable[[float], None] = time.sleep
+        self,
+        settings: Settings,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        verify = ssl.create_default_context(cafile=str(settings.ca_bundle)) if settings.ca_bundle else True
+        verify = settings.trust()
         self._settings = settings
+        self._say = say
         self._sleep = sleep
         self._http = httpx.Client(base_url=settings.host, verify=verify, timeout=TIMEOUT, transport=transport, follow_redirects=False)
 
@@ -50,7 +54,10 @@ class Transport:
         while True:
             query = f"?page_size={PAGE_SIZE}" + (f"&page_token={quote(token, safe='')}" if token else "")
             answer = self.ask("GET", path + query)
-            for one in answer.get(key) or []:
+            listed = answer.get(key) or []
+            if not isinstance(listed, list):
+                raise PlatformError(f"GET {path} gave an answer whose {key!r} is no list; is the workspace newer or older than 26.06?")
+            for one in listed:
                 yield self.read(one, kind, f"GET {path}")
             token = str(answer.get("next_page_token") or "")
             if not token:
@@ -74,9 +81,9 @@ class Transport:
                 f"{request} gave an answer that is no {kind.__name__}: {where}: {first['msg']}; is the workspace newer or older than 26.06?"
             ) from None
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, twice: bool = False) -> dict[str, Any]:
         """One call with JSON both ways."""
-        response = self.send(method, path) if body is None else self.send(method, path, json=body)
+        response = self.send(method, path) if body is None else self.send(method, path, json=body, twice=twice)
         if not response.content:
             return {}
         try:
@@ -90,8 +97,8 @@ class Transport:
             )
         return answer
 
-    def send(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """One request, made again where that may help."""
+    def send(self, method: str, path: str, *, twice: bool = False, **content: Any) -> httpx.Response:
+        """One request, made again where that may help; ``twice`` says that doing it twice is no harm, as it is for all but POST."""
         request = f"{method} {self._settings.host}{path.partition('?')[0]}"
         key = self._settings.api_key.get_secret_value()
         headers = {"Authorization": f"Bearer {key}"}
@@ -104,8 +111,10 @@ class Transport:
                 outcome = error
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 return outcome
-            pause = retry.again(method, attempt, outcome)
+            pause = retry.again(twice=twice or method in retry.IDEMPOTENT, attempt=attempt, outcome=outcome)
             if pause is None:
                 raise failure(request, outcome, attempt, key) from None
-            self._sleep(pause)
             attempt += 1
+            seen = outcome.status_code if isinstance(outcome, httpx.Response) else "no answer"
+            self._say(f"{request}: {seen}; trying again in {pause:.1f} s ({attempt} of {retry.ATTEMPTS})")
+            self._sleep(pause)

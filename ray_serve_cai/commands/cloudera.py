@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_serve_cai.commands import common
-from ray_serve_cai.errors import PlatformAccessError, PlatformRefusedError, UnavailableError, UsageError, counted
+from ray_serve_cai.errors import PlatformAccessError, PlatformRefusedError, RayServeCaiError, UnavailableError, UsageError, counted
 
 if TYPE_CHECKING:
     from ray_serve_cai.cai.client import Client
@@ -108,8 +108,13 @@ def _timeout(parser: argparse.ArgumentParser, seconds: int) -> None:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Print the plan."""
-    with _cluster(arguments) as (cluster, wanted, env):
-        made = cluster.plan(wanted, env)
+    try:
+        with _cluster(arguments) as (cluster, wanted, env):
+            made = cluster.plan(wanted, env)
+    except RayServeCaiError as error:
+        if arguments.json:
+            print(json.dumps({"error": str(error)}, indent=2))
+        raise
     if arguments.json:
         print(json.dumps(made.as_dict(), indent=2))
     else:
@@ -137,15 +142,19 @@ def _bring(arguments: argparse.Namespace, cluster: Cluster, wanted: CaiFile, env
 
 def status(arguments: argparse.Namespace) -> int:
     """Show what is there; exit 0 where the models answer, or where only the platform's users may see whether they do."""
+    from ray_serve_cai.cai import front
+
     with _cluster(arguments) as (cluster, wanted, _):
-        found = cluster.status(wanted.cai.name, platform_asks=wanted.cai.authentication == "platform")
+        asks = wanted.cai.authentication == "platform"
+        found = cluster.status(wanted.cai.name, platform_asks=asks, told=front.told_in(wanted.cai))
+    if found.applications and len(found.applications) != (there := len(list(wanted.cai.applications()))):
+        _say(f"the file has {counted(there, 'application')}, and there are {len(found.applications)}; `up` brings them to the file's")
     if not found.applications:
         if arguments.json:
             print(json.dumps(found.as_dict(), indent=2))
         raise UnavailableError(f"there is no cluster {found.name!r} in the project; ray-serve-cai cai up -f {arguments.file} makes it.")
     _show(arguments, found)
-    well = found.seen is not None and found.seen.status in ("ok", "unseen") and all(one.running for one in found.applications)
-    return 0 if well else UnavailableError.exit_code
+    return UnavailableError.exit_code if found.ready is False else 0
 
 
 def scale(arguments: argparse.Namespace) -> int:
@@ -153,7 +162,10 @@ def scale(arguments: argparse.Namespace) -> int:
     from ray_serve_cai.cai import cluster as clusters
 
     changes = dict(_count(word) for word in arguments.groups)
+    if len(changes) != len(arguments.groups):
+        raise UsageError(f"a group is named twice in {' '.join(arguments.groups)!r}; name each once.")
     with _cluster(arguments) as (cluster, wanted, env):
+        changes = cluster.counts(wanted) | changes  # groups that are not named stay as they are
         other = {name: count for name, count in changes.items() if name in wanted.cai.workers and wanted.cai.workers[name].count != count}
         _bring(arguments, cluster, clusters.scaled(wanted, changes), env)
     for name in other:
@@ -182,11 +194,12 @@ def node_logs(arguments: argparse.Namespace) -> int:
     from ray_serve_cai.cai import config, node_log
 
     wanted = config.load(arguments.file)
-    names = [name for name in wanted.cai.applications() if arguments.node in (None, name, name.removeprefix(f"{wanted.cai.name}-"))]
-    if not names:
-        known = ", ".join(wanted.cai.applications())
-        raise UsageError(f"there is no node {arguments.node!r}; the file's nodes are: {known}.")
     directory = node_log.directory(wanted.cai)
+    nodes = list(dict.fromkeys([*wanted.cai.applications(), *node_log.names(directory)]))
+    names = [name for name in nodes if arguments.node in (None, name, name.removeprefix(f"{wanted.cai.name}-"))]
+    if not names:
+        known = ", ".join(nodes)
+        raise UsageError(f"there is no node {arguments.node!r}; its nodes are: {known}.")
     if not directory.is_dir():
         raise UnavailableError(
             f"{directory} is not here: nodes write into the project's files, and the platform's API does not give them out. "
@@ -212,18 +225,20 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def register_runtime(arguments: argparse.Namespace) -> int:
     """Validate and register, or print the file for an administrator."""
+    if not arguments.image.strip():
+        raise UsageError("the image's address is empty; give it as the workspace reaches it.")
     if arguments.repo_file:
         print(json.dumps(_repository(arguments.image), indent=2))
         return 0
     with _client(arguments) as (client, settings, _):
-        checked = client.validate_runtime(arguments.image)
-        if not checked.validation_success:
-            said = checked.reason or "it does not say why"
-            raise PlatformRefusedError(
-                f"{settings.host} does not take {arguments.image} as a runtime: {said}. "
-                "Does the workspace reach the registry, and is it an image with -cai?"
-            )
         try:
+            checked = client.validate_runtime(arguments.image)
+            if not checked.validation_success:
+                said = checked.reason or "it does not say why"
+                raise PlatformRefusedError(
+                    f"{settings.host} does not take {arguments.image} as a runtime: {said}. "
+                    "Does the workspace reach the registry, and is it an image with -cai?"
+                )
             made = client.register_runtime(arguments.image, arguments.credential)
         except PlatformAccessError as error:
             raise PlatformAccessError(
@@ -308,9 +323,13 @@ def _client(arguments: argparse.Namespace, wanted: CaiFile | None = None) -> Ite
 
     env = secret_files.read(os.environ)
     settings = cluster.of_file(wanted, _options(arguments), env)
-    with Client(settings) as client:
+    with Client(settings, say=_say) as client:
         yield client, settings, env
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Progress; that nobody reads it ends nothing."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

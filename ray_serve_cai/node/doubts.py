@@ -19,7 +19,7 @@ KNOWN = frozenset(
         *("NUM_CPUS", "NUM_GPUS", "MEMORY_BYTES", "OBJECT_STORE_BYTES"),
         *("JOIN_TIMEOUT_S", "DRAIN_S", "HOOKS_DIR", "LOG_FORMAT", "LOG_LEVEL", "TRACEBACK"),
         *("STATE_FILE", "DEPLOYED_FILE"),
-        *("CLUSTER", "CLUSTER_SPEC", "CLUSTER_DIR", "CLUSTER_NODE", "CLUSTER_CROSSING", "CLUSTER_WORKERS", "CONFIG_SHA256"),
+        *("CLUSTER", "CLUSTER_SPEC", "CLUSTER_DIR", "CLUSTER_NODE", "CLUSTER_CROSSING", "CLUSTER_WORKERS"),
     )
 )
 """The variables of this project, as docs/generate.py explains them."""

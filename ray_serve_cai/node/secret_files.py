@@ -7,7 +7,7 @@ from pathlib import Path
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node.environment import Environment, text
 
-SECRETS = {name: f"{name}_FILE" for name in ("RSCAI_TOKEN", "HF_TOKEN", "VLLM_API_KEY", "CML_API_KEY")}
+SECRETS = {name: f"{name}_FILE" for name in ("RSCAI_TOKEN", "HF_TOKEN", "VLLM_API_KEY", "CML_API_KEY", "CML_APPLICATION_KEY")}
 """Variable -> the one that names a file with its value."""
 
 
@@ -26,7 +26,7 @@ def read(env: Environment) -> dict[str, str]:
         if text(made, name) is not None:
             raise UsageError(f"{name} and {pointer} are both set; unset one of them.")
         try:
-            value = Path(file).read_text().strip()
+            value = Path(file).expanduser().read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             said = error.strerror if isinstance(error, OSError) else "no text"
             raise UsageError(f"{pointer} is {file!r}: {said}; mount the secret there, readable for this user.") from None

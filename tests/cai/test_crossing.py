@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cai.conftest import NODE, Site
+from tests.cai.conftest import Site
 from tests.containers import run
 
 pytestmark = [pytest.mark.issue(9), pytest.mark.full]
 QUESTION = "What is ray-serve-cai?"
-MODEL = {"source": "demo", "tensor_parallel_size": 2, "nodes_per_replica": 2, "cpus_per_replica": 1}
+MODEL = {"source": "demo", "tensor_parallel_size": 2, "nodes_per_replica": 2, "cpus_per_replica": 2}
 
 
 def test_ranks_on_two_applications_after_the_preflights_word(
     site: Site, questions: dict[str, str], took: Callable[[str, float], None]
 ) -> None:
-    file = site.config("tp", [MODEL], workers={"cpu": {"count": 2, **NODE}}, head={"cpu": 0.5, "memory": 6}, shared_memory_gb=1)
+    file = site.config("tp", [MODEL], workers={"cpu": {"count": 2, "cpu": 2, "memory": 6}}, shared_memory_gb=1)
     began = time.monotonic()
     site.good("up", "-f", str(file), "--timeout", "380", timeout=420)
     took("cai up, one replica over two workers", began)

@@ -30,7 +30,7 @@ LAYERS = {
     "ray_session": {"node", "engines", "errors", "private_file"},
     "ray_backend": {"serving", "engines", "config", "errors", "sources", "node", "ray_session"},
     "ray_processes": set(),
-    "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes", "cai"},
+    "launch_cluster": {"config", "errors", "logs", "node", "engines", "ray_session", "ray_processes", "commands"},
     "commands": {"node", "serving", "engines", "config", "errors", "state", "logs", "fetch", "upgrade", "cai"},
     "cli": {"commands", "errors", "logs"},
     "cai": {"config", "errors", "logs", "node", "private_file"},

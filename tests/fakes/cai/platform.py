@@ -102,6 +102,7 @@ class Platform:
     """Asked first, in order; one that gives a reply answers in place of the platform."""
 
     def __post_init__(self) -> None:
+        self._moment = 0
         self._ids = (f"app-{number:04d}" for number in itertools.count(1))
 
     def fail(self, times: int, reply: Reply, method: str = "", part: str = "") -> None:
@@ -173,7 +174,7 @@ class Platform:
             "created_at": "2026-11-26T00:00:00Z",
         }
         self.applications[application["id"]] = application
-        self.nodes.start(application)  # [doc] creating starts it
+        self._start(application)  # [doc] creating starts it
         return shown(application)
 
     def get_application(self, application: str, query: dict[str, str]) -> Any:
@@ -196,9 +197,13 @@ class Platform:
     def restart_application(self, application: str, body: dict[str, Any]) -> Any:
         found = self._application(application)
         self.nodes.stop(found)
-        found["status"] = "APPLICATION_STARTING"
-        self.nodes.start(found)
+        self._start(found)
         return {}
+
+    def _start(self, application: dict[str, Any]) -> None:
+        self._moment += 1
+        application |= {"status": "APPLICATION_STARTING", "running_at": f"2026-11-27T00:00:{self._moment:02d}Z", "stopped_at": None}
+        self.nodes.start(application)
 
     def stop_application(self, application: str, body: dict[str, Any]) -> Any:
         self.nodes.stop(self._application(application))

@@ -10,12 +10,14 @@ import pytest
 
 from ray_serve_cai.cai.apply import HANGING_S, Apply
 from ray_serve_cai.cai.client import Client
+from ray_serve_cai.cai.cluster import there
 from ray_serve_cai.cai.config import CaiFile
 from ray_serve_cai.cai.plan import Plan, plan, teardown
-from ray_serve_cai.cai.requests import TOKEN, Shared
+from ray_serve_cai.cai.requests import TOKEN, Shared, configuration
 from ray_serve_cai.errors import PlatformAccessError, PlatformDownError, PlatformRefusedError, UnavailableError
 from tests.fakes.cai.platform import Nodes, Platform, Reply
 from tests.unit.cai.conftest import IMAGE
+from tests.unit.cai.test_plan import planned as planned_
 from tests.unit.cai.test_plan import wanted as wanted_
 
 pytestmark = pytest.mark.issue(9)
@@ -57,7 +59,7 @@ def wanted(**cai: Any) -> CaiFile:
 
 
 def planned(client: Client, what: CaiFile) -> Plan:
-    return plan(what, client.applications(), Shared("n" * 48), client.project().shared_memory_limit)
+    return plan(what, there(client, what), Shared("n" * 48))
 
 
 @pytest.fixture
@@ -91,11 +93,11 @@ def test_up_scale_change_and_down(
     run(wanted(shared_memory_gb=2))
     assert names(platform) == ["m-gpu-1", "m-gpu-2", "m-head"]
     assert platform.shared_memory_mb == 2048
-    assert set(platform.files) == {"ray-serve-cai/launch.py", "ray-serve-cai/m.yaml"}
+    assert set(platform.files) == {"ray-serve-cai/launch.py", str(configuration(wanted()))}
     assert said[:4] == [
         "project: shared memory 2048 MB",
         "project: ray-serve-cai/launch.py",
-        "project: ray-serve-cai/m.yaml",
+        f"project: {configuration(wanted())}",
         "create m-head (4 CPU, 16 GB)",
     ]
     run(wanted(workers={"gpu": {"count": 3, "gpus": 1}}))
@@ -131,7 +133,7 @@ def test_interrupted_after_every_request_and_run_again(client: Client, platform:
         run(wanted(shared_memory_gb=1))
         assert names(platform) == ["m-gpu-1", "m-gpu-2", "m-head"]
         assert len({one["environment"][TOKEN] for one in platform.applications.values()}) == 1
-        assert sorted(platform.files) == ["ray-serve-cai/launch.py", "ray-serve-cai/m.yaml"]
+        assert sorted(platform.files) == ["ray-serve-cai/launch.py", str(configuration(wanted()))]
         assert platform.shared_memory_mb == 1024
         assert not planned(client, wanted(shared_memory_gb=1)).changes
 
@@ -148,7 +150,7 @@ def test_an_answer_that_was_lost_makes_nothing_twice(run: Callable[[CaiFile], No
             return Reply(502, "Bad Gateway")
         return None
 
-    made = plan(wanted(), [], Shared("n" * 48), 0)
+    made = planned_(wanted(), [], Shared("n" * 48))
     platform.faults.append(fault)
     run(wanted())
     assert names(platform) == ["m-gpu-1", "m-gpu-2", "m-head"]
@@ -222,3 +224,115 @@ def test_a_restart_that_hangs_is_made_anew(client: Client, platform: Platform, s
     assert any(line.startswith("m-gpu-2: starting for more than 600 s; it is deleted and made again") for line in said)
     assert hanging not in platform.applications
     assert names(platform) == ["m-gpu-1", "m-gpu-2", "m-head"]
+
+
+@pytest.mark.parametrize("lost", ["PATCH", "POST"])
+def test_a_change_that_was_interrupted_is_made_by_the_next_run(
+    client: Client, platform: Platform, run: Callable[[CaiFile], None], lost: str
+) -> None:
+    """The change is written and its restart is lost, or the other way round: nothing runs on as it was while the plan says it is done."""
+    run(wanted())
+    started = {one["name"]: one["running_at"] for one in platform.applications.values()}
+    platform.fail(
+        99, Reply(400, {"message": "no"}), "POST" if lost == "POST" else "PATCH", ":restart" if lost == "POST" else "/applications/"
+    )
+    with pytest.raises(PlatformRefusedError):
+        run(wanted(head={"cpu": 8}))
+    platform.faults.clear()
+    assert [step.name for step in planned(client, wanted(head={"cpu": 8})).changes] == ["m-head"]
+    run(wanted(head={"cpu": 8}))
+    head = next(one for one in platform.applications.values() if one["name"] == "m-head")
+    assert head["cpu"] == 8
+    assert head["running_at"] != started["m-head"]
+    assert not planned(client, wanted(head={"cpu": 8})).changes
+
+
+def test_a_restart_that_gets_no_answer_is_asked_for_again(platform: Platform, run: Callable[[CaiFile], None]) -> None:
+    run(wanted())
+    platform.fail(2, Reply(502, "Bad Gateway"), "POST", ":restart")
+    run(wanted(head={"cpu": 8}))
+    assert next(one for one in platform.applications.values() if one["name"] == "m-head")["cpu"] == 8
+
+
+def test_files_that_an_interruption_took_are_put_back(client: Client, platform: Platform, run: Callable[[CaiFile], None]) -> None:
+    run(wanted())
+    before = dict(platform.files)
+    platform.fail(2, Reply(503, "no"), "POST", "/files")
+    del platform.files["ray-serve-cai/launch.py"]
+    run(wanted())
+    assert dict(platform.files) == before
+
+
+def test_another_run_for_the_same_cluster_is_named(client: Client, platform: Platform) -> None:
+    late = planned(client, wanted())
+    Apply(client, lambda _: None).run(planned(client, wanted(head={"cpu": 8})))
+    with pytest.raises(PlatformRefusedError, match="another run for this cluster is under way"):
+        Apply(client, lambda _: None).run(late)
+
+
+class Lagging(Nodes):
+    """A platform that tells of a restart some looks later."""
+
+    def __init__(self) -> None:
+        self.late: dict[str, tuple[int, str, str]] = {}
+
+    def start(self, application: dict[str, Any]) -> None:
+        if application.get("shown_before"):
+            status, at = application["shown_before"]
+            application["later"] = (3, application["running_at"])
+            application |= {"status": status, "running_at": at}
+        else:
+            application["status"] = "APPLICATION_RUNNING"
+
+    def stop(self, application: dict[str, Any]) -> None:
+        application["shown_before"] = (application["status"], application["running_at"])
+
+    def refresh(self, application: dict[str, Any]) -> None:
+        if later := application.get("later"):
+            looks, at = later
+            application["later"] = (looks - 1, at) if looks else None
+            if not looks:
+                application |= {"status": "APPLICATION_RUNNING", "running_at": at}
+
+
+@pytest.mark.parametrize("status", ["APPLICATION_RUNNING", "APPLICATION_FAILED"])
+def test_a_platform_that_tells_of_a_restart_late_is_waited_for(client: Client, platform: Platform, clock: Clock, status: str) -> None:
+    platform.nodes = Lagging()
+    first = planned(client, wanted())
+    Apply(client, lambda _: None, clock, clock.sleep).run(first)
+    head = next(one for one in platform.applications.values() if one["name"] == "m-head")
+    head["status"] = status
+    asked: list[str] = []
+
+    def answers() -> bool:
+        asked.append(head["running_at"])
+        return True
+
+    todo = planned(client, wanted(head={"cpu": 8}))
+    apply = Apply(client, lambda _: None, clock, clock.sleep)
+    former = head["running_at"]
+    apply.run(todo)
+    apply.wait(todo, 3600, answers)
+    assert former not in asked
+
+
+def test_a_spell_without_the_platform_does_not_end_a_wait(client: Client, platform: Platform, clock: Clock, said: list[str]) -> None:
+    todo = planned(client, wanted())
+    apply = Apply(client, said.append, clock, clock.sleep)
+    apply.run(todo)
+    platform.fail(7, Reply(503, "no"), "GET", "/applications")
+    apply.wait(todo, 3600)
+    assert any("Waiting goes on." in line for line in said)
+
+
+def test_a_status_that_nobody_knows_is_left_alone(client: Client, platform: Platform, clock: Clock) -> None:
+    platform.nodes = Slow()
+    todo = planned(client, wanted())
+    apply = Apply(client, lambda _: None, clock, clock.sleep)
+    apply.run(todo)
+    for one in platform.applications.values():
+        one["status"] = "APPLICATION_SUSPENDED"
+    ids = set(platform.applications)
+    with pytest.raises(UnavailableError):
+        apply.wait(todo, HANGING_S * 2)
+    assert set(platform.applications) == ids

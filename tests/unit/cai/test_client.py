@@ -138,7 +138,7 @@ def test_each_status_of_each_call(client: Client, platform: Platform, slept: lis
     if (call, status) == ("delete", 404):
         CALLS[call](client)
         return
-    repeated = status == 429 or (status in retry.PASSING and METHODS[call] != "POST")
+    repeated = status == 429 or (status in retry.PASSING and (METHODS[call] != "POST" or call == "restart"))
     kind, words = STATUSES[status]
     with pytest.raises(kind) as caught:
         CALLS[call](client)
@@ -221,12 +221,14 @@ def test_a_burst_of_429_is_waited_out_as_it_asks(client: Client, platform: Platf
     ],
 )
 def test_pauses_that_the_platform_asks_for(headers: dict[str, str], seconds: float) -> None:
-    assert retry.again("GET", 1, httpx.Response(503, headers=headers)) == seconds
+    assert retry.again(twice=True, attempt=1, outcome=httpx.Response(503, headers=headers)) == seconds
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "soon"}, {"Retry-After": "Thu, 26 Nov 2026 10:00:09 GMT"}])
 def test_other_pauses_grow(headers: dict[str, str]) -> None:
-    pauses = [retry.again("GET", attempt, httpx.Response(503, headers=headers)) for attempt in range(1, retry.ATTEMPTS + 1)]
+    pauses = [
+        retry.again(twice=True, attempt=attempt, outcome=httpx.Response(503, headers=headers)) for attempt in range(1, retry.ATTEMPTS + 1)
+    ]
     assert pauses.pop() is None
     for attempt, pause in enumerate(pauses):
         assert pause is not None
@@ -237,7 +239,7 @@ def test_other_pauses_grow(headers: dict[str, str]) -> None:
     ("method", "problem", "attempts"),
     [
         ("GET", httpx.ReadTimeout("timed out"), retry.ATTEMPTS),
-        ("GET", httpx.ConnectError("[Errno -2] Name or service not known"), retry.ATTEMPTS),
+        ("GET", httpx.ConnectError("[Errno -2] Name or service not known"), 1),
         ("DELETE", httpx.RemoteProtocolError("server disconnected"), retry.ATTEMPTS),
         ("POST", httpx.ConnectError("connection refused"), retry.ATTEMPTS),
         ("POST", httpx.ReadTimeout("timed out"), 1),
@@ -313,3 +315,35 @@ def test_the_key_is_nowhere(client: Client, platform: Platform) -> None:
     assert caught.value.__cause__ is None
     settings = Settings(HOST, SecretStr(KEY), PROJECT)
     assert KEY not in repr(settings) + str(settings) + repr(vars(client))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"applications": 5},
+        {"applications": [{"id": "1", "name": "x", "environment": "[]"}]},
+        {"applications": [{"id": "1", "name": "x", "environment": "{"}]},
+    ],
+)
+def test_lists_that_are_none(client: Client, platform: Platform, answer: Any) -> None:
+    platform.fail(1, Reply(200, answer))
+    with pytest.raises(PlatformError, match="is the workspace newer or older than"):
+        client.applications()
+
+
+def test_null_is_not_said(client: Client, platform: Platform) -> None:
+    platform.fail(1, Reply(200, {"applications": [{"id": "1", "name": "x", "running_at": None, "environment": None, "nvidia_gpu": None}]}))
+    (one,) = client.applications()
+    assert (one.running_at, one.environment, one.nvidia_gpu) == ("", {}, 0)
+
+
+def test_a_copy_that_a_lost_answer_left_is_overwritten(client: Client, platform: Platform) -> None:
+    def lost(method: str, path: str) -> Reply | None:
+        if (method, path.rpartition("/")[2]) == ("POST", "files") and len(platform.requests) == 2:
+            platform.files["a/b.txt"] = b"half"
+            return Reply(502, "Bad Gateway")
+        return None
+
+    platform.faults.append(lost)
+    client.upload("a/b.txt", b"whole")
+    assert platform.files == {"a/b.txt": b"whole"}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,13 +16,14 @@ from pydantic import SecretStr
 
 from ray_serve_cai.cai import front
 from ray_serve_cai.cai.client import Client
-from ray_serve_cai.cai.cluster import Cluster, scaled
+from ray_serve_cai.cai.cluster import Cluster, counts, scaled
 from ray_serve_cai.cai.config import CaiFile
 from ray_serve_cai.cai.settings import Settings
 from ray_serve_cai.errors import PlatformRefusedError, UnavailableError, UsageError
 from tests.fakes.cai.platform import KEY, PROJECT, Platform
 from tests.unit.cai.conftest import HOST, IMAGE
 from tests.unit.cai.test_apply import Clock
+from tests.unit.cai.test_plan import there
 from tests.unit.cai.test_plan import wanted as wanted_
 
 pytestmark = pytest.mark.issue(9)
@@ -76,13 +82,33 @@ def test_up_waits_until_the_models_answer_and_all_nodes_are_there(make: Make, sa
     assert "m-head: https://m.ml.example.com answers 502, and not as a head of ours" in said
     assert "m-head: loading weights: demo" in said
     assert "m: 2 of 3 nodes have joined" in said
-    assert all(request.headers["Authorization"] == f"Bearer {KEY}" for request in heads.asked)
+    assert all("Authorization" not in request.headers for request in heads.asked)  # whoever can change an application could read it there
 
 
-def test_the_platforms_key_is_not_sent_to_a_head_that_everybody_reaches(make: Make) -> None:
-    heads = Heads(READY)
-    up(make(heads), wanted(authentication="keys"), VLLM_API_KEY=MODEL_KEY)
-    assert all("Authorization" not in request.headers for request in heads.asked if request.url.host == "m.ml.example.com")
+@pytest.mark.parametrize(("authentication", "sent"), [("platform", True), ("keys", False)])
+def test_a_key_for_applications_is_sent_where_the_platform_asks(client: Client, authentication: str, sent: bool) -> None:
+    heads, clock = Heads(READY), Clock()
+    settings = dataclasses.replace(SETTINGS, application_key=SecretStr("of-applications"))
+    cluster = Cluster(client, settings, lambda _: None, transport=httpx.MockTransport(heads), clock=clock, sleep=clock.sleep)
+    up(cluster, wanted(authentication=authentication), VLLM_API_KEY=MODEL_KEY)
+    asked = [request.headers.get("Authorization") for request in heads.asked if request.url.host == "m.ml.example.com"]
+    assert set(asked) == {"Bearer of-applications" if sent else None}
+
+
+def test_a_session_of_the_project_reads_what_the_head_writes(tmp_path: Path) -> None:
+    told = tmp_path / "m.health.json"
+    login = httpx.MockTransport(lambda _: httpx.Response(302))
+
+    def status() -> str:
+        return front.look(SETTINGS, "https://m.ml.example.com", platform_asks=True, told=told, transport=login).status
+
+    assert status() == "unseen"
+    told.write_text(json.dumps(READY[1]))
+    assert status() == "ok"
+    os.utime(told, (0, time.time() - front.FRESH_S - 5))
+    assert status() == "unseen"
+    told.write_text("{")
+    assert status() == "unseen"
 
 
 def test_behind_a_login_the_platforms_word_has_to_do(make: Make, said: list[str]) -> None:
@@ -132,6 +158,18 @@ def test_down_leaves_nothing_and_says_how_many(make: Make, platform: Platform) -
     assert not platform.applications
     assert cluster.down("m", 60) == 0
     assert cluster.status("m").seen is None
+
+
+def test_a_runtime_that_is_not_in_the_catalog_is_said_before_anything_is_made(make: Make, platform: Platform) -> None:
+    with pytest.raises(PlatformRefusedError, match="'other' is not in the workspace's catalog; ray-serve-cai cai register-runtime other"):
+        up(make(Heads(READY)), wanted(runtime="other"))
+    assert not platform.applications
+
+
+def test_groups_have_as_many_workers_as_are_there() -> None:
+    both = wanted(workers={"a": {"count": 1}, "a-1": {"count": 3}})
+    assert counts(both, there(both)) == {"a": 1, "a-1": 3}
+    assert counts(both, []) == {}
 
 
 def test_scaling_names_a_group_of_the_file() -> None:

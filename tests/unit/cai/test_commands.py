@@ -76,7 +76,7 @@ def person(tmp_path: Path) -> Iterator[Person]:
 
 def test_from_plan_to_down(person: Person) -> None:
     code, out, _ = person.run("plan")
-    assert (code, out.splitlines()[-1]) == (0, "3 to do")
+    assert (code, out.splitlines()[-1]) == (0, "5 to do")
     code, out, err = person.run("up", "--timeout", "30")
     assert code == 0, err
     assert "create m-head (4 CPU, 16 GB)" in err
@@ -129,8 +129,52 @@ def test_killed_and_run_again(person: Person, moment: int) -> None:
     assert there == sorted(load(person.file).cai.applications())
     assert len({one["environment"]["RSCAI_TOKEN"] for one in person.platform.applications.values()}) == 1
     assert all(one["environment"][SPEC] for one in person.platform.applications.values())
-    assert sorted(person.platform.files) == ["ray-serve-cai/launch.py", "ray-serve-cai/m.yaml"]
+    files = sorted(path.partition(".")[2].rpartition(".")[2] for path in person.platform.files)
+    assert files == ["py", "yaml"]
     assert person.run("plan")[1].splitlines()[-1] == "nothing to do"
+
+
+def test_scaling_one_group_leaves_the_others(person: Person) -> None:
+    section = yaml.safe_load(person.file.read_text())
+    section["cai"]["workers"] = {"a": {"count": 1}, "b": {"count": 1}}
+    person.file.write_text(yaml.safe_dump(section))
+    assert person.run("up", "--timeout", "30")[0] == 0
+    assert person.run("scale", "a=3", "--timeout", "30")[0] == 0
+    code, _, err = person.run("scale", "b=2", "--timeout", "30")
+    assert code == 0
+    assert "delete" not in err
+    assert len(person.platform.applications) == 6
+    assert person.run("scale", "a=1", "a=2")[0] == 64
+
+
+def test_nobody_reads_the_progress(person: Person) -> None:
+    line = f"{sys.executable} -m ray_serve_cai.cli cai up -f {person.file} --timeout 30 2>&1 >/dev/null | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], env=person.env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert len(person.platform.applications) == 3
+
+
+@pytest.mark.parametrize("key", [KEY + "\n\nx", "schlüssel", "two words"])
+def test_a_key_that_is_none_is_not_printed(person: Person, key: str) -> None:
+    person.env["CML_API_KEY"] = key
+    process = person.start("plan", "-f", str(person.file))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 64
+    assert key.split(maxsplit=1)[0] not in out + err
+    assert "the API key has characters that no key has" in err
+
+
+def test_a_key_with_a_line_end_is_that_key(person: Person) -> None:
+    person.env["CML_API_KEY"] = KEY + "\n"
+    assert person.run("plan")[0] == 0
+
+
+def test_a_ca_bundle_that_is_none(person: Person, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    person.env["REQUESTS_CA_BUNDLE"] = str(tmp_path / "ca.pem")
+    code, _, err = person.run("plan")
+    assert code == 78
+    assert "cannot be used" in err
 
 
 def test_a_key_in_a_file(person: Person, tmp_path: Path) -> None:
@@ -179,7 +223,9 @@ def test_doctor(person: Person) -> None:
 def test_the_former_names(person: Person) -> None:
     def run(command: str) -> Any:
         line = [sys.executable, "-m", "ray_serve_cai.launch_cluster", "--json", "--config", str(person.file), command]
-        return json.loads(subprocess.run(line, env=person.env, capture_output=True, text=True, check=True, timeout=60).stdout)
+        done = subprocess.run(line, env=person.env, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     assert run("start-cai")["head"]["status"] == "ok"
     assert len(run("status-cai")["applications"]) == 3

@@ -79,3 +79,27 @@ def test_models_beside_it_are_checked(tmp_path: Path) -> None:
     file.write_text("cai:\n  runtime: r\nmodels:\n- sorce: demo\n")
     with pytest.raises(ConfigError, match="unknown key; did you mean source"):
         config.load(file)
+
+
+@pytest.mark.parametrize("name", ["RSCAI_MODEL", "RSCAI_PORT", "VLLM_API_KEY", "VLLM_API_KEY_FILE", "RSCAI_TOKEN_FILE", "CDSW_APP_PORT"])
+def test_variables_that_are_not_a_files_to_set(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is set by the plan or the platform"):
+        config.load(write(tmp_path, environment={name: "x"}))
+
+
+def test_a_key_does_not_belong_in_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set CML_API_KEY or CML_API_KEY_FILE instead") as caught:
+        config.load(write(tmp_path, api_key="hunter2"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text("cai:\n  runtime: r\n  workers:\n    gpu: {count: 1}\n    gpu: {count: 3}\nmodels:\n  - source: demo\n")
+    with pytest.raises(ConfigError, match="the key 'gpu' stands there twice"):
+        config.load(file)
+
+
+def test_a_group_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cai\.workers\.gpu: None: write a mapping"):
+        config.load(write(tmp_path, workers={"gpu": None}))

@@ -47,7 +47,7 @@ def test_start_look_and_stop(manager: CAIClusterManager, platform: Platform, sai
     assert manager.get_status() == made
     assert KEY not in f"{made}{said}"
     assert manager.stop_cluster() == 3
-    assert manager.get_status() == {"name": "ray-serve", "url": made["url"], "applications": [], "head": None}
+    assert manager.get_status() == {"name": "ray-serve", "url": made["url"], "ready": False, "applications": [], "head": None}
     assert not platform.applications
 
 
@@ -77,6 +77,7 @@ def test_a_session_of_ours_needs_no_runtimes_name(platform: Platform, said: list
         ({"runtime_identifier": IMAGE, "num_workers": -1}, ConfigError, r"start_cluster: cai\.workers\.worker\.count: -1"),
         ({"runtime_identifier": IMAGE, "models": [{"sourcs": "x"}]}, ConfigError, "start_cluster: models"),
         ({"runtime_identifier": IMAGE, "authentication": "keys"}, UsageError, "set VLLM_API_KEY"),
+        ({"runtime_identifier": IMAGE, "models": ["demo"]}, ConfigError, r"start_cluster: models\[0\]: 'demo'"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_made(
@@ -85,3 +86,8 @@ def test_what_cannot_be_is_said_before_anything_is_made(
     with pytest.raises(kind, match=words):
         manager.start_cluster(**given)
     assert not platform.applications
+
+
+def test_a_name_that_cannot_be_is_said_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"CAIClusterManager: cai\.name: 'My Cluster!'"):
+        CAIClusterManager(name="My Cluster!", env=SESSION)
