@@ -32,7 +32,7 @@ logs: ## Follow the logs of all nodes
 	@$(COMPOSE) logs --follow --tail 200
 
 image: ## Build the CPU images, or others (TARGETS="vllm-cuda", "cai", "all")
-	@compose/docker-engine.sh && images/base.sh && images/build.sh $${TARGETS:-cpu}
+	@images/build.sh --list $${TARGETS:-cpu} >/dev/null && compose/docker-engine.sh && images/base.sh && images/build.sh $${TARGETS:-cpu}
 
 wheelhouse: ## Collect what images are built from, for a build without a network (TARGETS="vllm-cpu")
 	@compose/docker-engine.sh && images/base.sh && $(PYTHON) -m images.wheelhouse $${TARGETS:-cpu}
@@ -70,7 +70,7 @@ test-cuda: venv ## Build the CUDA images and test what can be tested without a G
 
 release: venv ## Tag images by what is in them; their pages and bills of materials go to build/release (TARGETS="vllm-cpu")
 	@mkdir -p build/release
-	@for image in $$(images/build.sh --list $${TARGETS:-cpu}); do \
+	@images=$$(images/build.sh --list $${TARGETS:-cpu}) && for image in $$images; do \
 	  $(VENV)/bin/python -m images.tagger ray-serve-cai:$$image --apply && \
 	  $(VENV)/bin/python -m images.tagger ray-serve-cai:$$image --page build/release/$$image.md && \
 	  docker run --rm --network none ray-serve-cai:$$image cat /opt/ray-serve-cai/sbom.cdx.json >build/release/$$image.cdx.json || exit; \
@@ -80,7 +80,7 @@ package: venv ## Build the Python package, wheel and sdist, into build/dist, and
 	@rm -rf build/dist && $(VENV)/bin/uv build --quiet --out-dir build/dist && $(VENV)/bin/twine check --strict build/dist/*
 
 bundle: venv ## Write an archive with an image and all it takes to start it without a network (TARGETS="vllm-cpu")
-	@for image in $$(images/build.sh --list $${TARGETS:-vllm-cpu}); do $(VENV)/bin/python -m images.bundle ray-serve-cai:$$image || exit; done
+	@images=$$(images/build.sh --list $${TARGETS:-vllm-cpu}) && for image in $$images; do $(VENV)/bin/python -m images.bundle ray-serve-cai:$$image || exit; done
 
 sizes: venv ## Measure the images that are here, by layer and package; writes docs/images-sizes.*
 	@$(VENV)/bin/python -m images.sizes && $(VENV)/bin/python docs/generate.py

@@ -47,7 +47,7 @@ apt_install() {
 add_trixie() {
   local mirror
   mirror=$(apt_mirror bookworm)
-  say "adding Debian 13 (trixie) from $mirror, pinned at 100, for Docker's packages only"
+  say "adding Debian 13 (trixie) from $(sed -E 's#//[^/[:space:]]*@#//#' <<<"$mirror"), pinned at 100, for Docker's packages only"
   printf 'Types: deb\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: %s\n' \
     "$mirror" /usr/share/keyrings/debian-archive-keyring.gpg >/etc/apt/sources.list.d/rscai-trixie.sources
   printf 'Package: *\nPin: release n=trixie\nPin-Priority: 100\n' >/etc/apt/preferences.d/rscai-trixie

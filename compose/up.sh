@@ -47,7 +47,7 @@ if [ -z "${IMAGE:-}" ]; then
 else
   docker compose version >/dev/null 2>&1 || fail 69 "there is no 'docker compose' here; install Docker Engine 24 or newer with Compose v2."
   docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" >/dev/null ||
-    fail 69 "IMAGE is '$image', which Docker neither has nor can pull; load it (docker load), or build one: make up without IMAGE."
+    fail 69 "IMAGE is '$image', which Docker neither has nor can pull; load it (docker load), or build one: make image."
   engine=$(label engine)
   [ -n "$engine" ] || fail 64 "IMAGE is '$image', which is no image of ray-serve-cai: it has no label io.ray-serve-cai.engine."
   if [ "$(label device)" = cuda ]; then
@@ -58,7 +58,7 @@ fi
 
 # What another program listens on is found before anything that runs is touched.
 if ! compose port head 8000 2>/dev/null | grep -q ":$port\$" && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-  fail 71 "port $port on $bind is in use; choose another one: make up PORT=8080."
+  fail 71 "port $port on $bind is in use; choose another one: PORT=8080 ${START:-make up}."
 fi
 
 mkdir -p build
@@ -92,7 +92,7 @@ say "cluster: starting 1 head and $workers worker(s)"
 started=$SECONDS
 if ! compose up --detach --no-build --remove-orphans --quiet-pull >build/up.log 2>&1; then
   if grep -qE 'port is already allocated|address already in use' build/up.log; then
-    fail 71 "port $port on $bind is in use; choose another one: make up PORT=8080."
+    fail 71 "port $port on $bind is in use; choose another one: PORT=8080 ${START:-make up}."
   fi
   tail -n 5 build/up.log >&2
   fail 70 "docker compose up failed; its last lines stand above."
@@ -108,7 +108,7 @@ while true; do
     code=$(timeout 60 docker wait "$id") || code=70
     line=$(docker logs "$id" 2>&1 | sed -n 's/^{.*"\(ray-serve-cai: error:.*\)"}$/\1/p; /^ray-serve-cai: error:/p' | tail -n 1)
     compose stop --timeout 5 >/dev/null 2>&1 || true
-    say "${line:-ray-serve-cai: error: the head left with exit code $code; see: make logs}"
+    say "${line:-ray-serve-cai: error: the head left with exit code $code; see: ${LOGS:-make logs}}"
     say "cluster: stopped; what ran before this start is stopped as well"
     exit "$code"
   fi
@@ -120,12 +120,14 @@ while true; do
   case $phase in failed:*) docker update --restart=no "$id" >/dev/null ;; esac # it leaves by itself, with the code that says why
   if [ $((SECONDS - started)) -ge "$timeout_s" ]; then
     trap - EXIT # what was started goes on, so its choices stay
-    fail 69 "not ready after $timeout_s s; last seen: ${said:-nothing}; it goes on. See: make logs, make status, make down"
+    rm -f build/env.before
+    fail 69 "not ready after $timeout_s s; last seen: ${said:-nothing}; it goes on. See: ${LOGS:-make logs}, ${STATUS:-make status}, ${STOP:-make down}"
   fi
   sleep 1
 done
 
 trap - EXIT
+rm -f build/env.before # it may hold a token
 served=${name:-$model}
 address=$bind
 [ "$address" != 0.0.0.0 ] || address=127.0.0.1

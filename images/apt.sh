@@ -26,7 +26,8 @@ options=()
 
 # Downloads stay in the cache that is mounted over apt's own.
 rm -f /etc/apt/apt.conf.d/docker-clean
-apt-get "${options[@]}" update -q
+# An archive that does not answer would be a warning: no security updates, and nobody would know.
+apt-get "${options[@]}" -o APT::Update::Error-Mode=any update -q
 if [ -n "$collect" ]; then
   mkdir -p "$collect/partial"
   cat "$@" | xargs apt-get "${options[@]}" install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$collect"

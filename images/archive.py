@@ -101,6 +101,7 @@ def saving(image: str) -> Iterator[IO[bytes]]:
             code = process.wait()
         if code:
             _explain(image, words)
+            raise DaemonError(f"docker save {image} ended with exit code {code} before the whole image was written; run it again.")
 
 
 def _explain(image: str, words: IO[bytes]) -> None:

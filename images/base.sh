@@ -10,9 +10,11 @@ set -euo pipefail
 readonly PULL_TIMEOUT_S=60
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
-say() { printf 'base image: %s\n' "$*" >&2; }
+# Addresses of mirrors may have a password.
+without_passwords() { sed -E 's#//[^/[:space:]]*@#//#g'; }
+say() { printf 'base image: %s\n' "$*" | without_passwords >&2; }
 fail() {
-  printf 'ray-serve-cai: error: %s\n' "$*" >&2
+  printf 'ray-serve-cai: error: %s\n' "$*" | without_passwords >&2
   exit 69
 }
 
@@ -59,21 +61,39 @@ Components: main
 Signed-By: $KEYRING
 SOURCES
   cp /etc/resolv.conf "$root/etc/resolv.conf"
-  local mirror=${DEBIAN_MIRROR:-} options=""
+  local mirror=${DEBIAN_MIRROR:-} options="-o APT::Update::Error-Mode=any"
+  mirror=${mirror%/}
   if [ -n "$mirror" ]; then
     local security=${DEBIAN_SECURITY_MIRROR-$mirror-security}
     {
-      printf "deb [signed-by=$KEYRING] $mirror %s main\n" "$suite" "$suite-updates"
-      [ -z "$security" ] || printf "deb [signed-by=$KEYRING] $security %s main\n" "$suite-security"
+      echo "deb [signed-by=$KEYRING] $mirror $suite main"
+      echo "deb [signed-by=$KEYRING] $mirror $suite-updates main"
+      [ -z "$security" ] || echo "deb [signed-by=$KEYRING] $security $suite-security main"
     } >"$root/tmp/sources.list"
-    options="-o Dir::Etc::SourceList=/tmp/sources.list -o Dir::Etc::SourceParts=/dev/null"
+    options+=" -o Dir::Etc::SourceList=/tmp/sources.list -o Dir::Etc::SourceParts=/dev/null"
+  fi
+  if [ -n "$ca" ]; then
+    install -m 644 "$ca" "$root/tmp/ca.pem"
+    options+=" -o Acquire::https::CaInfo=/tmp/ca.pem"
   fi
   DEBIAN_FRONTEND=noninteractive chroot "$root" sh -c "apt-get $options update -qq && apt-get $options upgrade -y -qq" >"$work/log" 2>&1 </dev/null ||
     say "security updates could not be had, the image holds the release as it is: $(tail -n 1 "$work/log")"
 }
 
+# What wget, with which debootstrap downloads, is told in a file and not in its arguments.
+wget_settings() {
+  local login=${1#*://}
+  login=${login%%/*}
+  if [ "$login" != "${login%@*}" ]; then
+    login=${login%@*}
+    login=${login//%/\\x} # %40 is an @
+    printf 'user = %b\npassword = %b\n' "${login%%:*}" "${login#*:}"
+  fi
+  [ -z "$ca" ] || printf 'ca_certificate = %s\n' "$ca"
+}
+
 bootstrap() {
-  local image=$1 suite mirror
+  local image=$1 suite mirror ca=${SSL_CERT_FILE:-${REQUESTS_CA_BUNDLE:-${PIP_CERT:-}}}
   suite=${image#debian:}
   suite=${suite%-slim}
   case $suite in # releases have names, and tags have numbers too
@@ -89,8 +109,9 @@ bootstrap() {
   work=$(mktemp -d /var/tmp/rscai-base.XXXXXX)
   trap 'rm -rf "$work"' EXIT
   say "making $image with debootstrap from $mirror (about a minute)"
-  debootstrap --variant=minbase --keyring="$KEYRING" "$suite" "$work/root" "$mirror" >"$work/log" 2>&1 ||
-    fail "debootstrap of $suite from $mirror failed: $(tail -n 1 "$work/log")"
+  (umask 077 && wget_settings "$mirror" >"$work/wgetrc")
+  WGETRC=$work/wgetrc debootstrap --variant=minbase --keyring="$KEYRING" "$suite" "$work/root" "$(without_passwords <<<"$mirror")" >"$work/log" 2>&1 ||
+    fail "debootstrap of $suite from $mirror failed: $(tail -n 1 "$work/log"); check DEBIAN_MIRROR, and for an authority of your own SSL_CERT_FILE"
   say "adding security updates"
   upgrade_root "$work/root" "$suite"
   strip_root "$work/root"

@@ -61,6 +61,8 @@ def build(wanted: Sequence[str]) -> None:
         buildkit.bake(batch, around if around.wheelhouse or not plan.is_cuda(batch[0]) else for_cuda(around))
         for image in batch:
             size = int(said("docker", "image", "inspect", "--format", "{{.Size}}", prefix + image) or 0)
+            if not size:
+                raise BuildError(f"{prefix}{image} was built and is not in Docker; use its own builder: docker buildx use default.", 70)
             say(f"{prefix}{image}, {size / 1e6:.0f} MB, built in {time.monotonic() - started:.0f} s")
 
 

@@ -51,12 +51,13 @@ def bake(targets: Sequence[str], around: Surroundings, **variables: str) -> None
         command += [*settings(targets, around, Path(scratch)), *targets]
         with subprocess.Popen(
             command,
+            stdin=subprocess.DEVNULL,  # a question that newer ones ask would be waited for unseen
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             cwd=ROOT,
-            env=os.environ | given | variables,
+            env=os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"} | given | variables,  # wheels may lie outside of the clone
         ) as process:
             assert process.stdout is not None
             for phase in progress(read(process.stdout), targets[0]):

@@ -19,6 +19,7 @@ import argparse
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -39,7 +40,10 @@ FILES = (
     "compose/up.sh",
     "configs/*",
     "docs/*.md",
+    "docs/benchmarks.*",
     "docs/decisions/*.md",
+    "docs/examples/**/*",
+    "images/shims/README.md",
     "LICENSE",
     "CHANGELOG.md",
 )
@@ -55,6 +59,8 @@ def bundle(image: str, into: Path) -> Path:
     """
     with connect() as daemon:
         known = learn(daemon, image)
+        if known.notes:
+            _say(f"the image is none of a release: {'; '.join(known.notes)}")
         tag = known.tags[0]
         daemon.tag(known.image.id, known.repository, [tag])
         layers = daemon.layers(image)
@@ -80,15 +86,25 @@ def bundle(image: str, into: Path) -> Path:
 
 def lay_out(root: Path, image: str, layers: Sequence[str]) -> None:
     """Everything but the image itself; what the bundle's start reads stands in IMAGE and LAYERS."""
+    own = tracked()
     for pattern in FILES:
         for file in sorted(ROOT.glob(pattern)):
-            if file.is_file():
+            if file.is_file() and (own is None or str(file.relative_to(ROOT)) in own):
                 target = root / file.relative_to(ROOT)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, target)
     shutil.copy(START, root / "start")
     (root / "IMAGE").write_text(f"{image}\n")
     (root / "LAYERS").write_text(json.dumps(list(layers), separators=(",", ":")) + "\n")
+
+
+def tracked() -> set[str] | None:
+    """What belongs to the project, and is nobody's private file; None where there is no git to say so."""
+    try:
+        done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return set(done.stdout.split("\0")) if done.returncode == 0 else None
 
 
 def checksums(root: Path) -> str:

@@ -106,4 +106,4 @@ def apt_sources(environment: Mapping[str, str]) -> str | None:
 
 def without_passwords(text: str) -> str:
     """What somebody may read, of addresses that have a user and a password: apt prints them in its errors."""
-    return re.sub(r"//[^@/\s]*@", "//", text)
+    return re.sub(r"//[^/\s]*@", "//", text)

@@ -234,7 +234,8 @@ def read_yaml(path: str | Path) -> object:
     try:
         return yaml.load(Path(path).read_text(), _Loader)  # safe: a SafeLoader
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file that is there.") from error
+        fix = "name a YAML file that is there, in the command or in RSCAI_CONFIG"
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {fix}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
 

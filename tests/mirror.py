@@ -38,7 +38,7 @@ class Mirror:
 
     def url(self, path: str) -> str:
         """An address with the password in it."""
-        return f"https://{self.user}:{self.password}@{self.host}:{self.port}/{path}"
+        return f"https://{self.user}:{urllib.parse.quote(self.password, safe='')}@{self.host}:{self.port}/{path}"
 
 
 @contextmanager

@@ -123,6 +123,33 @@ def test_a_mirror_with_its_own_authority_and_password(base: str, tmp_path: Path)
         assert [layer.value for layer in archive.read(stream, traces).layers if layer.value] == []
 
 
+def test_a_base_image_is_made_through_a_mirror(tmp_path: Path) -> None:
+    """Where no registry answers: debootstrap and the security updates come from there, and nobody sees the password."""
+    name, password = "debian:12.0-rscai-test-slim", "pass@word"
+    certificate = Authority().issue(tmp_path / "mirror", "127.0.0.1")
+    with mirror(certificate, "127.0.0.1", password, "https://pypi.org/simple", None) as served:
+        given = {"BASE_IMAGE": name, "DEBIAN_MIRROR": served.url("debian") + "/", "SSL_CERT_FILE": str(certificate / "ca.crt")}
+        with subprocess.Popen(["images/base.sh"], cwd=ROOT, env=os.environ | given, stderr=subprocess.PIPE, text=True) as making:
+            assert making.stderr is not None
+            said = ""
+            for line in making.stderr:
+                said += line
+                listed = run("ps", "-eo", "args").stdout
+                assert password not in listed
+                assert "pass%40word" not in listed
+    try:
+        assert making.returncode == 0, said
+        assert "could not be had" not in said
+        assert password not in said
+        assert "pass%40word" not in said
+        assert "made debian:12.0-rscai-test-slim" in said
+        assert any("debian-security" in path for path in served.given), served.given[:20]
+        files = run("docker", "run", "--rm", "--network", "none", name, "sh", "-c", "ls -A /tmp; grep -rl pass /etc/apt || true").stdout
+        assert files == ""
+    finally:
+        run("docker", "image", "rm", "--force", name, check=False)
+
+
 def test_a_mirror_without_the_password_is_one_line(base: str, tmp_path: Path) -> None:
     host = run("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
     certificate = Authority().issue(tmp_path / "mirror", host)

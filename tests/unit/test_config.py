@@ -171,7 +171,7 @@ def test_a_cluster_section_that_is_wrong(tmp_path: Path, text: str, part: str) -
         pytest.param(one_model(name="a b"), ["models[0].name: 'a b'", "use letters, digits"], id="blank in name"),
         pytest.param(one_model(name="a//b"), ["models[0].name: 'a//b'", "use letters, digits"], id="empty segment"),
         pytest.param(one_model(name="../b"), ["models[0].name: '../b'", "use letters, digits"], id="dots in name"),
-        pytest.param(one_model(engine_args=[1]), ["models[0].engine_args: [1]", "valid dictionary"], id="engine_args no mapping"),
+        pytest.param(one_model(engine_args=[1]), ["models[0].engine_args: [1]", "write a mapping"], id="engine_args no mapping"),
         pytest.param(
             one_model(engine_args={"model": "x"}), ["engine_args.model is set by the model's own keys", "move the value"], id="model twice"
         ),

@@ -73,7 +73,9 @@ def test_it_holds_what_a_start_takes(made: Path, daemon: FakeDaemon) -> None:
         contents = {name: stream.read() for name, stream in read.items() if stream}
     assert {"start", "image.tar.zst", "IMAGE", "LAYERS", "SHA256SUMS", "LICENSE", "compose/up.sh", "compose/head.yaml", "compose/cluster.env"} <= set(contents)
     assert "configs/local_gpu.yaml" in contents
-    assert not any(name.endswith(("/.env", ".py", ".json")) for name in contents)
+    assert not any(name.endswith(("/.env", ".pyc")) for name in contents)
+    assert {"docs/benchmarks.svg"} <= set(contents)
+    assert any(name.startswith("docs/examples/kubernetes/") for name in contents)
     assert contents["IMAGE"].decode() == f"{IMAGE}\n"
     assert json.loads(contents["LAYERS"]) == ["sha256:1", "sha256:2"]
     assert zstandard.ZstdDecompressor().decompressobj().decompress(contents["image.tar.zst"]) == b"layers" * 1000
@@ -108,7 +110,7 @@ def test_the_image_is_loaded_once(there: Path, tmp_path: Path) -> None:
     done = start(there)
     assert (done.returncode, done.stdout) == (0, f"{IMAGE}|docker compose --project-name ray-serve-cai down|demo\n")
     assert "bundle: checking the files\nbundle: loading ray-serve-cai:0.1.0-vllm0.32.0-cpu, " in done.stderr
-    assert start(there).stderr == ""
+    assert start(there).stderr == "bundle: checking the files\n"
     asked = (tmp_path / "asked").read_text().splitlines()
     assert [line for line in asked if line.startswith("load")] == [f"load --quiet --input {there}/image.tar.zst"]
 
@@ -120,6 +122,26 @@ def test_a_damaged_bundle_is_not_loaded(there: Path, tmp_path: Path) -> None:
     assert f"ray-serve-cai: error: the bundle {there} is damaged" in done.stderr
     assert "image.tar.zst: FAILED" in done.stderr
     assert "load" not in (tmp_path / "asked").read_text()
+
+
+def test_a_file_that_was_changed_is_seen_also_when_the_image_is_there(there: Path) -> None:
+    assert start(there).returncode == 0
+    with (there / "compose/cpu.yaml").open("a") as file:
+        file.write("# mine\n")
+    done = start(there)
+    assert done.returncode == 66
+    assert "compose/cpu.yaml: FAILED" in done.stderr
+
+
+def test_private_files_stay_at_home(tmp_path: Path, daemon: FakeDaemon) -> None:
+    private = ROOT / "configs/rscai-test-private.yaml"
+    private.write_text("key: secret\n")
+    try:
+        bundle.lay_out(tmp_path / "laid", IMAGE, ["sha256:1"])
+    finally:
+        private.unlink()
+    assert not (tmp_path / "laid/configs" / private.name).exists()
+    assert (tmp_path / "laid/configs/local_cpu.yaml").exists()
 
 
 def test_without_a_daemon(there: Path) -> None:
