@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -217,7 +217,7 @@ def of_file(wanted: CaiFile | None, options: Mapping[str, str | None], env: Mapp
 def there(client: Client, wanted: CaiFile) -> There:
     """What is there before a plan: one look at the platform."""
     try:
-        files = {one.path: one.file_size for one in client.files(str(PurePosixPath(wanted.cai.script).parent)) if not one.is_dir}
+        files = {one.path: one.file_size for one in client.files(str(wanted.cai.directory)) if not one.is_dir}
     except PlatformMissingError:
         files = {}
     return There(client.applications(), client.project(), files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -15,6 +15,9 @@ from ray_serve_cai.config import Config, Strict, explain
 from ray_serve_cai.errors import ConfigError
 from ray_serve_cai.node import secret_files
 
+DIRECTORY = "ray-serve-cai"
+IN_IMAGE = "image"
+SCRIPT_IN_IMAGE = "/opt/ray-serve-cai/venv/lib/python3.11/site-packages/ray_serve_cai/cai/launch.py"
 LONGEST_NAME = 40
 POINTERS = frozenset(secret_files.SECRETS.values())
 """Variables that name files with secrets, of the shell that plans and not of nodes."""
@@ -81,7 +84,11 @@ class CaiConfig(Strict):
         description="`applications`: each worker is one, and is restarted for itself. `workers`: the head starts them with the Workers "
         "API; they have its runtime, and end with it.",
     )
-    script: str = Field("ray-serve-cai/launch.py", description="Where in the project the launcher file is put.")
+    script: str = Field(
+        f"{DIRECTORY}/launch.py",
+        description="Where in the project the launcher file is put. `image`: none is, and the platform is told the one inside the image, "
+        "which not every platform takes.",
+    )
     environment: dict[str, str] = Field(default_factory=dict, description="Variables for every node.")
     host: str | None = Field(None, description="The workspace. Default: `CML_HOST`, or the one this runs in.")
     project_id: str | None = Field(None, description="The project. Default: `CDSW_PROJECT_ID`.")
@@ -97,7 +104,7 @@ class CaiConfig(Strict):
     @field_validator("script")
     @classmethod
     def _in_the_project(cls, script: str) -> str:
-        if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*/)+[A-Za-z0-9_][A-Za-z0-9._-]*\.py", script):
+        if script != IN_IMAGE and not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*/)+[A-Za-z0-9_][A-Za-z0-9._-]*\.py", script):
             raise ValueError("use a path below the project's root with a directory, for example ray-serve-cai/launch.py")
         return script
 
@@ -131,6 +138,16 @@ class CaiConfig(Strict):
                     f"the group {name!r} names a runtime or an accelerator, which it cannot have with mode: workers; leave it out"
                 )
         return self
+
+    @property
+    def directory(self) -> PurePosixPath:
+        """Of the project, where the cluster's files are."""
+        return PurePosixPath(DIRECTORY) if self.script == IN_IMAGE else PurePosixPath(self.script).parent
+
+    @property
+    def script_path(self) -> str:
+        """What the platform is told."""
+        return SCRIPT_IN_IMAGE if self.script == IN_IMAGE else self.script
 
     def applications(self) -> Iterable[str]:
         """The names of all applications, the head's first."""

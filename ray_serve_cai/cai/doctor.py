@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ray_serve_cai.cai import cluster, rendezvous
 from ray_serve_cai.cai.client import Client
-from ray_serve_cai.cai.config import CaiFile, NodeConfig
+from ray_serve_cai.cai.config import IN_IMAGE, CaiFile, NodeConfig
 from ray_serve_cai.cai.models import NodeLabel, Project, Runtime, Status
 from ray_serve_cai.cai.plan import There, plan
 from ray_serve_cai.cai.requests import CLUSTER, HOME
@@ -139,6 +139,9 @@ def _names(seen: Seen) -> Iterator[Finding]:
 
 
 def _script(seen: Seen) -> Iterator[Finding]:
+    if seen.wanted.cai.script == IN_IMAGE:
+        yield Finding("script", "skipped", "whether this platform takes a script inside the image is seen when an application starts")
+        return
     directory, name = posixpath.split(seen.wanted.cai.script)
     stem, dot, extension = name.rpartition(".")
     there = [posixpath.basename(path) for path in seen.there.files]
@@ -162,7 +165,7 @@ def _authentication(seen: Seen) -> Iterator[Finding]:
 def _network(seen: Seen) -> Iterator[Finding]:
     """Only inside the platform: whether this pod reaches the head's."""
     cai = seen.wanted.cai
-    record = rendezvous.read(rendezvous.place(Path(HOME / cai.script).parent, cai.name))
+    record = rendezvous.read(rendezvous.place(Path(HOME / cai.directory), cai.name))
     if not seen.env.get("CDSW_ENGINE_ID") or record is None:
         yield Finding("network", "skipped", "pods reach each other or not: to be seen in a session of the project, while the head runs")
         return

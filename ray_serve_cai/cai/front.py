@@ -62,7 +62,7 @@ def address(settings: Settings, subdomain: str) -> str:
 
 def told_in(cai: CaiConfig) -> Path:
     """Where in the project a head writes what it says of itself; a session of the project can read it."""
-    return told_at(Path(HOME / cai.script).parent, cai.name)
+    return told_at(Path(HOME / cai.directory), cai.name)
 
 
 def told_at(directory: Path, cluster: str) -> Path:

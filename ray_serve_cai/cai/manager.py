@@ -16,13 +16,12 @@ from ray_serve_cai.cai import front, settings
 from ray_serve_cai.cai.apply import Say
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.cluster import Cluster
-from ray_serve_cai.cai.config import CaiConfig, CaiFile, parse_section
+from ray_serve_cai.cai.config import DIRECTORY, CaiConfig, CaiFile, parse_section
 from ray_serve_cai.cai.requests import HOME
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node import secret_files
 
 GROUP = "worker"
-DIRECTORY = Path(CaiConfig.model_fields["script"].default).parent
 OURS = "Ray Serve "
 """How the editions of this project's runtimes begin."""
 

@@ -19,7 +19,7 @@ FORMER = ".1"
 
 def directory(cai: CaiConfig) -> Path:
     """Where a cluster's nodes write, as a session of the project sees it."""
-    return _directory(Path(HOME / cai.script).parent, cai.name)
+    return _directory(Path(HOME / cai.directory), cai.name)
 
 
 def _directory(cluster_dir: Path, cluster: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from ray_serve_cai.cai.config import ACCELERATED, CaiConfig, CaiFile, NodeConfig
+from ray_serve_cai.cai.config import ACCELERATED, IN_IMAGE, CaiConfig, CaiFile, NodeConfig
 from ray_serve_cai.cai.models import ApplicationRequest
 from ray_serve_cai.cai.session_workers import describe
 
@@ -44,13 +44,14 @@ class Shared:
 def project_files(wanted: CaiFile) -> dict[str, bytes]:
     """The launcher file, and the configuration that the head reads."""
     launcher = files("ray_serve_cai.cai").joinpath("launch.py").read_bytes()
-    return {wanted.cai.script: launcher, str(configuration(wanted)): _configuration(wanted).encode()}
+    script = {} if wanted.cai.script == IN_IMAGE else {wanted.cai.script: launcher}
+    return {**script, str(configuration(wanted)): _configuration(wanted).encode()}
 
 
 def configuration(wanted: CaiFile) -> PurePosixPath:
     """The configuration's place in the project, beside the launcher file; another one has another name, so none is ever replaced."""
     hashed = hashlib.sha256(_configuration(wanted).encode()).hexdigest()[:16]
-    return PurePosixPath(wanted.cai.script).parent / f"{wanted.cai.name}.{hashed}.yaml"
+    return wanted.cai.directory / f"{wanted.cai.name}.{hashed}.yaml"
 
 
 def unfinished(request: ApplicationRequest) -> ApplicationRequest:
@@ -76,7 +77,7 @@ def _request(
 ) -> ApplicationRequest:
     role = "head" if of_head else "worker"
     environment = (ACCELERATED if node.gpus else {}) | cai.environment | dict(of_head)
-    environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str((HOME / cai.script).parent), "RSCAI_CLUSTER_NODE": name}
+    environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str(HOME / cai.directory), "RSCAI_CLUSTER_NODE": name}
     environment |= {CLUSTER: cai.name, TOKEN: shared.token}
     if crosses:
         environment[CROSSING] = "1"
@@ -84,7 +85,7 @@ def _request(
     request = ApplicationRequest(
         name=name,
         subdomain=cai.name if of_head else name,
-        script=cai.script,
+        script=cai.script_path,
         cpu=node.cpu,
         memory=node.memory,
         nvidia_gpu=node.gpus,

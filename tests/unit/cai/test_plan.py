@@ -226,3 +226,13 @@ def test_a_plan_that_is_done_leaves_nothing_to_do(before: dict[str, Any], after:
     assert not planned(new, list(found.values()), SHARED, 0).changes
     assert {one.name for one in found.values()} == set(new.cai.applications())
     assert {one.environment[SPEC] for one in found.values()} == {request.environment[SPEC] for request in wants(new, SHARED).values()}
+
+
+def test_the_script_inside_the_image() -> None:
+    what = wanted(script="image")
+    made = planned(what, [], files={})
+    assert [path.rpartition(".")[2] for path in made.files] == ["yaml"]
+    requests = [step.request for step in made.steps if step.request]
+    assert {request.script.rpartition("/")[2] for request in requests} == {"launch.py"}
+    assert all(request.script.startswith("/opt/ray-serve-cai/") for request in requests)
+    assert requests[0].environment["RSCAI_CLUSTER_DIR"] == "/home/cdsw/ray-serve-cai"
