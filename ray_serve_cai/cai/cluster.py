@@ -95,12 +95,15 @@ class Cluster:
         Raises:
             PlatformRefusedError: as `plan`, or a runtime is not in the catalog.
         """
-        self._say(f"workspace {self._settings.host}, project {self._settings.project_id}")
+        self._say_where()
         if wanted.cai.authentication == "platform" and env.get(KEY):
             self._say(f"{KEY} is set here and not used: with authentication: platform the models ask for no key of their own")
         made = plan(wanted, there(self._client, wanted), shared(env))
         self._check_runtimes(made)
         return made
+
+    def _say_where(self) -> None:
+        self._say(f"workspace {self._settings.host}, project {self._settings.project_id}")
 
     def _check_runtimes(self, made: Plan) -> None:
         wanted = {step.request.runtime_identifier for step in made.changes if step.request}
@@ -175,6 +178,7 @@ class Cluster:
 
     def down(self, name: str, timeout_s: float) -> int:
         """Delete all applications of a cluster, and return when they are gone: how many there were."""
+        self._say_where()
         made = teardown(name, self._client.applications())
         self._apply.run(made)
         self._apply.wait(made, timeout_s)
