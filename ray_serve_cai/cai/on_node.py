@@ -30,7 +30,7 @@ from ray_serve_cai.node import discovery, join, machine
 from ray_serve_cai.node.address import Address
 from ray_serve_cai.node.environment import flag, integer, text
 from ray_serve_cai.node.ports import Ports
-from ray_serve_cai.node.process import Child
+from ray_serve_cai.node.process import Child, adopt_orphans, end_descendants, reap
 
 logger = logging.getLogger(__name__)
 
@@ -180,6 +180,7 @@ class Application:
 
     async def _lives(self) -> int:
         lives = 0
+        adopt_orphans()
         while not self._stop.is_set():
             head = await self._head_address() if self._here.role == "worker" else None
             if self._here.role == "worker" and head is None:
@@ -241,6 +242,7 @@ class Application:
                     await self._crossing.open()
                 if self._here.role == "head":
                     private_file.write(front.told_at(self._here.directory, self._here.cluster), json.dumps(await self.document()))
+            reap(self._launcher.pid if self._launcher else None)
             await asyncio.sleep(TOLD_S)
 
     async def _live(self, head: rendezvous.Record | None) -> int:
@@ -263,6 +265,8 @@ class Application:
                 task.cancel()
             await asyncio.gather(ended, stopping, beside, known, return_exceptions=True)
             await launcher.stop(STOP_GRACE_S)
+            if left := await asyncio.to_thread(end_descendants):  # of Ray and Serve, on ports that the next life needs
+                logger.info("ended what the launcher left: %s", ", ".join(sorted(left)))
 
     async def _announce(self, env: Mapping[str, str], launcher: Child) -> None:
         """Leave the port to the front door once it is open, write the address once there is a session, and keep workers there."""

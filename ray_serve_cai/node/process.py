@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from io import FileIO
 
+import psutil
+
 from ray_serve_cai import logs
 
 KEPT_LINES = 15
 LINE_BYTES = 1 << 16
+_PR_SET_CHILD_SUBREAPER = 36
+_KILLED_S = 5.0
 
 
 class Child:
@@ -62,6 +67,10 @@ class Child:
         return code if code >= 0 else 128 - code
 
     @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
@@ -103,3 +112,29 @@ class Child:
             self.last_lines.append(line)
             if not self._quiet:
                 logs.relay(self.name, line)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own one ends, as PID 1 of a container would (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_descendants() -> list[str]:
+    """Kill whatever is left of a child that has ended, and return its names: in a container of its own all of it would be gone."""
+    left = psutil.Process().children(recursive=True)
+    names = []
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                names.append(process.name())
+            process.kill()
+    psutil.wait_procs(left, timeout=_KILLED_S)
+    return names
+
+
+def reap(own: int | None) -> None:
+    """Let adopted processes that have ended go; ``own`` is a child that somebody waits for."""
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            if process.pid != own and process.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(process.pid, os.WNOHANG)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from ray_serve_cai.cai import on_node, rendezvous
@@ -157,6 +158,16 @@ def test_a_launcher_that_dies_is_started_again(start: Callable[[str, str], Runni
     told = until("it says why", lambda: (told := head.get().json())["phase"] == "starting again" and told, 10, 0.05)
     assert "exit code 70: Ray died." in told["phase_detail"]
     assert head.process.poll() is None
+
+
+def test_nothing_of_a_launcher_outlives_it(start: Callable[[str, str], Running], tmp_path: Path) -> None:
+    """As in a container that is started anew: a proxy of its, in a session of its own and without a parent, would hold its port."""
+    left = tmp_path / "left"
+    orphan = f"import os, subprocess\nif os.fork() == 0:\n    os.setsid()\n    print(subprocess.Popen(['sleep', '600']).pid, file=open({str(left)!r}, 'a'))\n    os._exit(0)\n"
+    start("head", f"{orphan}import time; time.sleep(.5); exit(70)\n")
+    until("two lives", lambda: left.exists() and len(left.read_text().split()) >= 2, 30)
+    first = int(left.read_text().split()[0])
+    assert not psutil.pid_exists(first)
 
 
 def test_what_only_a_change_helps_is_shown_and_then_ends_it(start: Callable[[str, str], Running]) -> None:
