@@ -86,6 +86,8 @@ def left_out(shape: Shape) -> bool:
     return refused or packed or (body.get("temperature") != 0 and several)
 
 
+PARSED = "its parser hands a line break on or not by which tokens fell into one delta, and SGLang joins those that wait for a slow reader"
+
 SGLANG = Contract(
     engine="sglang",
     image=IMAGE,
@@ -107,6 +109,7 @@ SGLANG = Contract(
     profiles={profile.name: profile for profile in PROFILES},
     shapes=(*(shape for shape in (*CHAT, *COMPLETIONS, *OTHER, *ERRORS, *POOLING) if suits(shape)), *SGLANG_SHAPES, *SGLANG_EMBEDDINGS),
     answered_otherwise=ANSWERED_OTHERWISE,
+    unsteady=dict.fromkeys(("chat-stream-call-found",), PARSED),
     batched=BATCHED,
     accepted=ACCEPTED,
     left_out=left_out,
