@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ray_serve_cai import logs
-from ray_serve_cai.commands import cloudera, launcher, serving, watching
+from ray_serve_cai.commands import cloudera_options, launcher, serving, watching
 from ray_serve_cai.errors import RayServeCaiError, UsageError
 
 
@@ -138,15 +138,15 @@ def _parser() -> argparse.ArgumentParser:
     made = command("engines", watching.engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
     summary = "Bring up clusters of applications on Cloudera AI, and look at them."
-    cloudera.parsers(_commands(command("cai", None, summary, f"ray-serve-cai cai up -f {cloudera.FILE}")))
+    cloudera_options.parsers(_commands(command("cai", None, summary, f"ray-serve-cai cai up -f {cloudera_options.FILE}")))
     return parser
 
 
-def _commands(parser: argparse.ArgumentParser) -> cloudera.Command:
+def _commands(parser: argparse.ArgumentParser) -> cloudera_options.Command:
     """What adds commands to a parser."""
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: cloudera.Run | None, summary: str, example: str) -> argparse.ArgumentParser:
+    def command(name: str, run: cloudera_options.Run | None, summary: str, example: str) -> argparse.ArgumentParser:
         made = commands.add_parser(
             name,
             help=summary,

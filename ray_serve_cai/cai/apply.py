@@ -76,6 +76,7 @@ class Apply:
                 self._sleep(POLL_S)
                 continue
             left = [one.name for one in there if one.id in gone]
+            begun: set[str] = set()
             found = {one.name: one for one in there if one.name in wanted and one.id not in gone}
             for name, one in found.items():
                 if said.get(name) is not one.status:
@@ -84,16 +85,13 @@ class Apply:
                     self._say(f"{name}: {one.status.word}")
                 if not self._has_begun(wanted[name], one, began[name]):
                     continue
+                begun.add(name)
                 if one.status is Status.FAILED:
                     raise PlatformRefusedError(f"the application {name!r} failed; its log in the workspace says why. Then run this again.")
                 if one.status is Status.STARTING and self._clock() - began[name] > HANGING_S:
                     self._again(one, wanted[name])
                     began[name] = self._clock()
-            waiting = [
-                name
-                for name, step in wanted.items()
-                if name not in found or not found[name].running or not self._has_begun(step, found[name], began[name])
-            ]
+            waiting = [name for name in wanted if name not in begun or not found[name].running]
             head = f"{plan.cluster}-head"
             serves = answers is None or (head not in waiting and answers())
             if not waiting and not left and serves:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,17 @@ from typing import Any
 
 import httpx
 
-from ray_serve_cai.cai import front, session_workers, settings
+from ray_serve_cai.cai import front, scale, session_workers, settings
 from ray_serve_cai.cai.apply import Apply, Say
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.config import CaiFile
 from ray_serve_cai.cai.models import Application, ApplicationRequest
 from ray_serve_cai.cai.plan import Plan, There, plan, teardown
-from ray_serve_cai.cai.requests import CLUSTER, KEY, WORKERS, Shared
+from ray_serve_cai.cai.requests import KEY, SECRETS, TOKEN, WORKERS, Shared, owned
 from ray_serve_cai.cai.settings import Settings
-from ray_serve_cai.errors import PlatformMissingError, PlatformRefusedError, RayServeCaiError, UsageError
+from ray_serve_cai.errors import PlatformMissingError, PlatformRefusedError, RayServeCaiError
 from ray_serve_cai.node import secret_files, token
 
-HF_TOKEN = "HF_TOKEN"
 MOST_LOOKED_AT = 16
 """Workers that are asked at a time why they have not joined."""
 
@@ -165,7 +163,7 @@ class Cluster:
 
     def status(self, name: str, *, platform_asks: bool = True, told: Path | None = None) -> Status:
         """What is there."""
-        own = tuple(sorted((one for one in self._client.applications() if one.environment.get(CLUSTER) == name), key=_head_first))
+        own = tuple(sorted(owned(self._client.applications(), name), key=_head_first))
         url = front.address(self._settings, name)
         head = next((one for one in own if one.name == f"{name}-head"), None)
         asks = platform_asks and not (head and head.bypass_authentication)
@@ -174,7 +172,7 @@ class Cluster:
 
     def counts(self, wanted: CaiFile) -> dict[str, int]:
         """How many workers each group of a file has now."""
-        return counts(wanted, self._client.applications())
+        return scale.counts(wanted, self._client.applications())
 
     def down(self, name: str, timeout_s: float) -> int:
         """Delete all applications of a cluster, and return when they are gone: how many there were."""
@@ -187,7 +185,7 @@ class Cluster:
     def _left(self, name: str) -> str:
         """What is there of the cluster, for an error; nothing where that cannot be found out."""
         try:
-            own = [one for one in self._client.applications() if one.environment.get(CLUSTER) == name]
+            own = owned(self._client.applications(), name)
         except RayServeCaiError:
             return "What is left cannot be seen now; `ray-serve-cai cai status` tells it."
         if not own:
@@ -197,25 +195,21 @@ class Cluster:
 
 
 @contextmanager
-def connected(
-    wanted: CaiFile, options: Mapping[str, str | None], env: Mapping[str, str], say: Say
-) -> Iterator[tuple[Cluster, Mapping[str, str]]]:
-    """The cluster of a file, and the environment with secrets that it names files for.
+def opened(
+    wanted: CaiFile | None, options: Mapping[str, str | None], env: Mapping[str, str], say: Say
+) -> Iterator[tuple[Client, Settings, Mapping[str, str]]]:
+    """A connection to the platform, where it is, and the environment with the secrets that it names files for.
 
     Args:
+        wanted: a file that may say where the platform is; None where there is none.
         options: ``host`` and ``project_id`` of a command line, which precede environment and file.
     """
     env = secret_files.read(env)
-    found = of_file(wanted, options, env)
-    with Client(found, say=say) as client:
-        yield Cluster(client, found, say), env
-
-
-def of_file(wanted: CaiFile | None, options: Mapping[str, str | None], env: Mapping[str, str]) -> Settings:
-    """Where the platform is: options before environment before file."""
     cai = wanted.cai if wanted else None
     in_file = {"host": cai.host, "project_id": cai.project_id, "ca_bundle": cai.ca_bundle} if cai else {}
-    return settings.settings(options, env, in_file)
+    found = settings.settings(options, env, in_file)
+    with Client(found, say=say) as client:
+        yield client, found, env
 
 
 def there(client: Client, wanted: CaiFile) -> There:
@@ -229,32 +223,7 @@ def there(client: Client, wanted: CaiFile) -> There:
 
 def shared(env: Mapping[str, str]) -> Shared:
     """What nodes are told of this shell's secrets, and a new token where it has none."""
-    return Shared(token.given(env) or token.new(), {name: env.get(name, "").strip() for name in (KEY, HF_TOKEN)})
-
-
-def counts(wanted: CaiFile, applications: Iterable[Application]) -> dict[str, int]:
-    """How many workers each group of a file has now; none where there is no cluster."""
-    own = [one.name for one in applications if one.environment.get(CLUSTER) == wanted.cai.name]
-    return {
-        group: sum(bool(re.fullmatch(rf"{re.escape(f'{wanted.cai.name}-{group}')}-\d+", name)) for name in own)
-        for group in (wanted.cai.workers if own else ())
-    }
-
-
-def scaled(wanted: CaiFile, changes: Mapping[str, int]) -> CaiFile:
-    """The configuration with other counts of workers.
-
-    Raises:
-        UsageError: a group is not in it.
-    """
-    unknown = sorted(changes.keys() - wanted.cai.workers.keys())
-    if unknown:
-        known = ", ".join(wanted.cai.workers) or "none"
-        raise UsageError(f"there is no group {unknown[0]!r}; the file's groups are: {known}.")
-    groups = {
-        name: group.model_copy(update={"count": changes[name]}) if name in changes else group for name, group in wanted.cai.workers.items()
-    }
-    return wanted.model_copy(update={"cai": wanted.cai.model_copy(update={"workers": groups})})
+    return Shared(token.given(env) or token.new(), {name: env.get(name, "").strip() for name in sorted(SECRETS - {TOKEN})})
 
 
 def _head_first(application: Application) -> tuple[bool, str]:

@@ -15,6 +15,8 @@ from ray_serve_cai.config import Config, Strict, explain
 from ray_serve_cai.errors import ConfigError
 from ray_serve_cai.node import secret_files
 
+HOME = PurePosixPath("/home/cdsw")
+"""Where the project's files are in every application."""
 DIRECTORY = "ray-serve-cai"
 IN_IMAGE = "image"
 SCRIPT_IN_IMAGE = "/opt/ray-serve-cai/venv/lib/python3.11/site-packages/ray_serve_cai/cai/launch.py"
@@ -143,6 +145,11 @@ class CaiConfig(Strict):
     def directory(self) -> PurePosixPath:
         """Of the project, where the cluster's files are."""
         return PurePosixPath(DIRECTORY) if self.script == IN_IMAGE else PurePosixPath(self.script).parent
+
+    @property
+    def mounted(self) -> Path:
+        """The same, as nodes and sessions of the project see it."""
+        return Path(HOME / self.directory)
 
     @property
     def script_path(self) -> str:

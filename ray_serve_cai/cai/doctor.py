@@ -10,14 +10,13 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ray_serve_cai.cai import cluster, rendezvous
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.config import IN_IMAGE, CaiFile, NodeConfig
 from ray_serve_cai.cai.models import NodeLabel, Project, Runtime, Status
 from ray_serve_cai.cai.plan import There, plan
-from ray_serve_cai.cai.requests import CLUSTER, HOME
+from ray_serve_cai.cai.requests import owned
 from ray_serve_cai.errors import RayServeCaiError
 from ray_serve_cai.node import address
 from ray_serve_cai.node.doctor import Finding
@@ -131,8 +130,8 @@ def _names(seen: Seen) -> Iterator[Finding]:
         yield Finding("names", "error", str(error))
         return
     yield Finding("names", "ok", f"names and subdomains are free in this project, or the cluster's own; to do: {len(made.changes)}")
-    for one in seen.there.applications:
-        if one.environment.get(CLUSTER) == seen.wanted.cai.name and one.status is Status.FAILED:
+    for one in owned(seen.there.applications, seen.wanted.cai.name):
+        if one.status is Status.FAILED:
             yield Finding(
                 "nodes", "error", f"{one.name} failed", "its log in the workspace says why; `ray-serve-cai cai up` starts it again"
             )
@@ -165,7 +164,7 @@ def _authentication(seen: Seen) -> Iterator[Finding]:
 def _network(seen: Seen) -> Iterator[Finding]:
     """Only inside the platform: whether this pod reaches the head's."""
     cai = seen.wanted.cai
-    record = rendezvous.read(rendezvous.place(Path(HOME / cai.directory), cai.name))
+    record = rendezvous.read(rendezvous.place(cai.mounted, cai.name))
     if not seen.env.get("CDSW_ENGINE_ID") or record is None:
         yield Finding("network", "skipped", "pods reach each other or not: to be seen in a session of the project, while the head runs")
         return

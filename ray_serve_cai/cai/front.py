@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 
 from ray_serve_cai.cai.config import CaiConfig
-from ray_serve_cai.cai.requests import HOME
 from ray_serve_cai.cai.settings import Settings
 from ray_serve_cai.errors import one_line
 
@@ -56,13 +55,12 @@ class Seen:
 
 def address(settings: Settings, subdomain: str) -> str:
     """Where an application answers."""
-    scheme, _, domain = settings.host.partition("://")
-    return f"{scheme}://{subdomain}.{domain}"
+    return settings.host.replace(settings.domain, f"{subdomain}.{settings.domain}")
 
 
 def told_in(cai: CaiConfig) -> Path:
     """Where in the project a head writes what it says of itself; a session of the project can read it."""
-    return told_at(Path(HOME / cai.directory), cai.name)
+    return told_at(cai.mounted, cai.name)
 
 
 def told_at(directory: Path, cluster: str) -> Path:

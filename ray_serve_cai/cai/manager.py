@@ -16,8 +16,7 @@ from ray_serve_cai.cai import front, settings
 from ray_serve_cai.cai.apply import Say
 from ray_serve_cai.cai.client import Client
 from ray_serve_cai.cai.cluster import Cluster
-from ray_serve_cai.cai.config import DIRECTORY, CaiConfig, CaiFile, parse_section
-from ray_serve_cai.cai.requests import HOME
+from ray_serve_cai.cai.config import DIRECTORY, HOME, CaiConfig, CaiFile, parse_section
 from ray_serve_cai.errors import UsageError
 from ray_serve_cai.node import secret_files
 
@@ -125,7 +124,7 @@ class CAIClusterManager:
     def get_status(self) -> dict[str, Any]:
         """What is there: ``name``, ``url``, ``applications`` (each with its ``status``) and ``head``, what the head says, or None."""
         with self._cluster() as cluster:
-            told = front.told_at(Path(HOME) / DIRECTORY, self._name)
+            told = front.told_at(Path(HOME / DIRECTORY), self._name)
             return cluster.status(self._name, told=told).as_dict()
 
     def stop_cluster(self, timeout: float = 600) -> int:

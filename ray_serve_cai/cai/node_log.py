@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ray_serve_cai import logs
 from ray_serve_cai.cai.config import CaiConfig
-from ray_serve_cai.cai.requests import HOME
 from ray_serve_cai.node.environment import text
 
 MOST_BYTES = 4 << 20
@@ -19,7 +18,7 @@ FORMER = ".1"
 
 def directory(cai: CaiConfig) -> Path:
     """Where a cluster's nodes write, as a session of the project sees it."""
-    return _directory(Path(HOME / cai.directory), cai.name)
+    return _directory(cai.mounted, cai.name)
 
 
 def _directory(cluster_dir: Path, cluster: str) -> Path:

@@ -2,6 +2,8 @@
 
 The launcher itself (`ray_serve_cai.node`) knows nothing of projects and their files. A head's address goes into a file there; a worker
 waits for it, and starts its launcher anew whenever it names another head. A launcher that fails is started again, as Compose would do.
+
+Longer than most modules: port, launcher, file and preflight share one life and one way out, and are read as one story.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import aiohttp
 
 from ray_serve_cai import __version__, logs, private_file
 from ray_serve_cai.cai import front, rendezvous, session_workers
+from ray_serve_cai.cai.config import DIRECTORY, HOME
 from ray_serve_cai.cai.crossing import FRESH_S, Crossing
 from ray_serve_cai.cai.reception import MARK, Reception
 from ray_serve_cai.cai.session_workers import SessionWorkers
@@ -35,7 +38,6 @@ from ray_serve_cai.node.process import Child, adopt_orphans, end_descendants, re
 logger = logging.getLogger(__name__)
 
 APP_PORT = 8100
-HOME = Path("/home/cdsw")
 POLL_S = 0.5
 LOOK_S = 2.0
 """How often a worker looks whether the head is another one."""
@@ -89,7 +91,7 @@ def place(env: Mapping[str, str]) -> Place:
     role = text(env, "RSCAI_ROLE") or ""
     if role not in ("head", "worker"):
         raise UsageError(f"RSCAI_ROLE is {role!r}; an application of a cluster is 'head' or 'worker', and `ray-serve-cai cai up` sets it.")
-    directory = Path(text(env, "RSCAI_CLUSTER_DIR") or HOME / "ray-serve-cai")
+    directory = Path(text(env, "RSCAI_CLUSTER_DIR") or HOME / DIRECTORY)
     port = integer(env, "CDSW_APP_PORT", low=1, high=65535) or APP_PORT
     return Place("head" if role == "head" else "worker", text(env, "RSCAI_CLUSTER") or "ray-serve", directory, port)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray_serve_cai.cai.config import CaiFile
 from ray_serve_cai.cai.models import Application, ApplicationRequest, Project, Status
-from ray_serve_cai.cai.requests import CLUSTER, CONFIG, KEY, SPEC, TOKEN, Shared, configuration, project_files, wants
+from ray_serve_cai.cai.requests import CLUSTER, CONFIG, KEY, SPEC, TOKEN, Shared, owned, project_files, wants
 from ray_serve_cai.errors import PlatformRefusedError, UsageError
 
 
@@ -108,7 +108,7 @@ def plan(wanted: CaiFile, there: There, shared: Shared) -> Plan:
         UsageError: everybody is to be let in, and there is no key.
     """
     cai, found = wanted.cai, there.applications
-    own = {one.name: one for one in found if one.environment.get(CLUSTER) == cai.name}
+    own = {one.name: one for one in owned(found, cai.name)}
     shared = _kept(shared, own.values())
     if cai.authentication == "platform":  # whose users' own credentials are in the header that this key would be in
         shared = Shared(shared.token, {name: value for name, value in shared.secrets.items() if name != KEY})
@@ -125,7 +125,7 @@ def plan(wanted: CaiFile, there: There, shared: Shared) -> Plan:
     needed = (cai.shared_memory_gb or 0) * 1024
     wants_files = project_files(wanted)
     files = {path: content for path, content in wants_files.items() if there.files.get(path) != len(content)}
-    former = re.compile(re.escape(str(configuration(wanted)).rpartition(".")[0].rpartition(".")[0]) + r"\.[0-9a-f]{16}\.yaml")
+    former = re.compile(re.escape(str(cai.directory / cai.name)) + r"\.[0-9a-f]{16}\.yaml")
     stale = tuple(path for path in there.files if former.fullmatch(path) and path not in wants_files)
     return Plan(cai.name, tuple(steps), needed if needed > there.project.shared_memory_limit else None, files, stale)
 
@@ -140,8 +140,7 @@ def _kept(shared: Shared, own: Iterable[Application]) -> Shared:
 
 def teardown(cluster: str, found: Sequence[Application]) -> Plan:
     """The plan that leaves nothing of a cluster: workers first, so that the head tells nobody that they are missing."""
-    own = [one for one in found if one.environment.get(CLUSTER) == cluster]
-    own.sort(key=lambda one: one.name == f"{cluster}-head")
+    own = sorted(owned(found, cluster), key=lambda one: one.name == f"{cluster}-head")
     return Plan(cluster, tuple(Step(Action.DELETE, one.name, id=one.id, why=(one.status.word,)) for one in own))
 
 

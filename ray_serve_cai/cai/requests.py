@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import PurePosixPath
 
 import yaml
 
-from ray_serve_cai.cai.config import ACCELERATED, IN_IMAGE, CaiConfig, CaiFile, NodeConfig
-from ray_serve_cai.cai.models import ApplicationRequest
+from ray_serve_cai.cai.config import ACCELERATED, HOME, IN_IMAGE, CaiConfig, CaiFile, NodeConfig
+from ray_serve_cai.cai.models import Application, ApplicationRequest
 from ray_serve_cai.cai.session_workers import describe
 
 CLUSTER, SPEC, TOKEN = "RSCAI_CLUSTER", "RSCAI_CLUSTER_SPEC", "RSCAI_TOKEN"
 CONFIG, CROSSING, WORKERS = "RSCAI_CONFIG", "RSCAI_CLUSTER_CROSSING", "RSCAI_CLUSTER_WORKERS"
-HOME = PurePosixPath("/home/cdsw")
-"""Where the project's files are in every application."""
 KEY = "VLLM_API_KEY"
 SECRETS = frozenset({TOKEN, KEY, "HF_TOKEN"})
-"""Shown as ***, and not part of what is compared but for whether they are there."""
+"""Never shown; a digest of what was asked for has a hash of each."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,11 @@ class Shared:
 
     token: str = field(repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def owned(applications: Iterable[Application], cluster: str) -> list[Application]:
+    """Those of a cluster."""
+    return [one for one in applications if one.environment.get(CLUSTER) == cluster]
 
 
 def project_files(wanted: CaiFile) -> dict[str, bytes]:
@@ -77,7 +80,7 @@ def _request(
 ) -> ApplicationRequest:
     role = "head" if of_head else "worker"
     environment = (ACCELERATED if node.gpus else {}) | cai.environment | dict(of_head)
-    environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str(HOME / cai.directory), "RSCAI_CLUSTER_NODE": name}
+    environment |= {"RSCAI_ROLE": role, "RSCAI_CLUSTER_DIR": str(cai.mounted), "RSCAI_CLUSTER_NODE": name}
     environment |= {CLUSTER: cai.name, TOKEN: shared.token}
     if crosses:
         environment[CROSSING] = "1"

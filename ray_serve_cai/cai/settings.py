@@ -105,6 +105,6 @@ def _address(host: str) -> str:
     """
     parts = urlsplit(host if "://" in host else f"https://{host}")
     if parts.scheme not in ("http", "https") or not re.fullmatch(r"[A-Za-z0-9.-]+(:\d{1,5})?", parts.netloc):
-        shown = re.sub(r"//[^@/]*@", "//", host)
+        shown = re.sub(r"//[^/]*@", "//", host)
         raise UsageError(f"the workspace is {shown!r}; use its address, for example https://ml-0123.example.com.")
     return f"{parts.scheme}://{parts.netloc}"

@@ -1,4 +1,4 @@
-"""Clusters on Cloudera AI: the commands below ``ray-serve-cai cai``, and their options."""
+"""Clusters on Cloudera AI: the commands below ``ray-serve-cai cai``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from ray_serve_cai.commands import common
@@ -19,91 +18,6 @@ if TYPE_CHECKING:
     from ray_serve_cai.cai.cluster import Cluster, Status
     from ray_serve_cai.cai.config import CaiFile
     from ray_serve_cai.cai.settings import Settings
-
-FILE = "configs/cloudera_ai.yaml"
-Run = Callable[[argparse.Namespace], int]
-Command = Callable[[str, "Run | None", str, str], argparse.ArgumentParser]
-
-
-def parsers(command: Command) -> None:
-    """Add the commands; ``command`` makes one of a name, what it runs, a summary and an example."""
-    made = command("plan", plan, "Show what `up` would create, change and delete, and touch nothing.", f"ray-serve-cai cai plan -f {FILE}")
-    _of_file(made)
-    made = command(
-        "up",
-        up,
-        "Bring the project's applications to what the file says, and wait until the models answer; safe to run again.",
-        f"CML_API_KEY_FILE=key ray-serve-cai cai up -f {FILE}",
-    )
-    _of_file(made)
-    _timeout(made, 1800)
-    made = command(
-        "status", status, "Show the cluster's applications, nodes, models and address.", f"ray-serve-cai cai status -f {FILE} --json"
-    )
-    _of_file(made)
-    made = command("scale", scale, "Bring groups of workers to other counts than the file's.", f"ray-serve-cai cai scale -f {FILE} gpu=3")
-    made.add_argument("groups", nargs="+", metavar="GROUP=N", help="a group of the file, and how many workers it is to have")
-    _of_file(made)
-    _timeout(made, 1800)
-    made = command(
-        "down", down, "Delete the cluster's applications, and wait until they are gone; files stay.", f"ray-serve-cai cai down -f {FILE}"
-    )
-    _of_file(made)
-    _timeout(made, 600)
-    made = command(
-        "logs",
-        node_logs,
-        "Show what nodes wrote, in a session of the project; elsewhere, where to look: the platform's API has no logs.",
-        f"ray-serve-cai cai logs -f {FILE} gpu-1",
-    )
-    made.add_argument("node", nargs="?", metavar="NODE", help="`head`, or a worker such as `gpu-1` (default: all)")
-    made.add_argument("--tail", type=int, default=200, metavar="N", help="lines of each node (default: %(default)s)")
-    _file(made)
-    made = command(
-        "doctor",
-        doctor,
-        "Look for what would keep the cluster from coming up, each with its fix: key, project, runtimes, GPUs, shared memory, names.",
-        f"ray-serve-cai cai doctor -f {FILE}",
-    )
-    _of_file(made)
-    made = command(
-        "register-runtime",
-        register_runtime,
-        "Add an image to the workspace's runtime catalog, or print what an administrator needs for that.",
-        "ray-serve-cai cai register-runtime registry.example.com/ray-serve-cai:vllm-cuda-cai",
-    )
-    made.add_argument("image", metavar="IMAGE", help="the image's address, as the workspace reaches it")
-    made.add_argument("--credential", metavar="ID", help="of the registry's password in the workspace (docker_credential_id)")
-    made.add_argument(
-        "--repo-file", action="store_true", help="ask nobody, and print a Runtime Repo file of the image, which must be here in Docker"
-    )
-    made.add_argument("--json", action="store_true", help="print an object for scripts")
-    _of_workspace(made)
-    command(
-        "node",
-        node,
-        "Run one application's part of a cluster; the file that `up` puts into the project calls this.",
-        "ray-serve-cai cai node",
-    )
-
-
-def _file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--file", type=Path, required=True, metavar="F", help="YAML file with a section `cai`, beside `models`")
-
-
-def _of_file(parser: argparse.ArgumentParser) -> None:
-    _file(parser)
-    _of_workspace(parser)
-    parser.add_argument("--json", action="store_true", help="print an object for scripts; progress goes to standard error")
-
-
-def _of_workspace(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", metavar="URL", help="the workspace (default: CML_HOST, that of this session, or the file's)")
-    parser.add_argument("--project", metavar="ID", help="the project (default: CDSW_PROJECT_ID, or the file's)")
-
-
-def _timeout(parser: argparse.ArgumentParser, seconds: int) -> None:
-    parser.add_argument("--timeout", type=float, default=seconds, metavar="S", help="seconds to wait (default: %(default)s)")
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -159,7 +73,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 def scale(arguments: argparse.Namespace) -> int:
     """Apply the file with other counts."""
-    from ray_serve_cai.cai import cluster as clusters
+    from ray_serve_cai.cai.scale import scaled
 
     changes = dict(_count(word) for word in arguments.groups)
     if len(changes) != len(arguments.groups):
@@ -167,7 +81,7 @@ def scale(arguments: argparse.Namespace) -> int:
     with _cluster(arguments) as (cluster, wanted, env):
         changes = cluster.counts(wanted) | changes  # groups that are not named stay as they are
         other = {name: count for name, count in changes.items() if name in wanted.cai.workers and wanted.cai.workers[name].count != count}
-        _bring(arguments, cluster, clusters.scaled(wanted, changes), env)
+        _bring(arguments, cluster, scaled(wanted, changes), env)
     for name in other:
         _say(f"the file still says {wanted.cai.workers[name].count} for {name!r}; change it there, or the next `up` goes back to that")
     return 0
@@ -304,27 +218,20 @@ def _show(arguments: argparse.Namespace, found: Status) -> None:
 
 @contextmanager
 def _cluster(arguments: argparse.Namespace) -> Iterator[tuple[Cluster, CaiFile, Mapping[str, str]]]:
-    from ray_serve_cai.cai import cluster, config
+    from ray_serve_cai.cai import config
+    from ray_serve_cai.cai.cluster import Cluster
 
     wanted = config.load(arguments.file)
-    with cluster.connected(wanted, _options(arguments), os.environ, _say) as (made, env):
-        yield made, wanted, env
+    with _client(arguments, wanted) as (client, settings, env):
+        yield Cluster(client, settings, _say), wanted, env
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, str | None]:
-    return {"host": arguments.host, "project_id": arguments.project}
-
-
-@contextmanager
-def _client(arguments: argparse.Namespace, wanted: CaiFile | None = None) -> Iterator[tuple[Client, Settings, Mapping[str, str]]]:
+def _client(
+    arguments: argparse.Namespace, wanted: CaiFile | None = None
+) -> AbstractContextManager[tuple[Client, Settings, Mapping[str, str]]]:
     from ray_serve_cai.cai import cluster
-    from ray_serve_cai.cai.client import Client
-    from ray_serve_cai.node import secret_files
 
-    env = secret_files.read(os.environ)
-    settings = cluster.of_file(wanted, _options(arguments), env)
-    with Client(settings, say=_say) as client:
-        yield client, settings, env
+    return cluster.opened(wanted, {"host": arguments.host, "project_id": arguments.project}, os.environ, _say)
 
 
 def _say(line: str) -> None:

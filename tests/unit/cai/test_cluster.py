@@ -16,8 +16,9 @@ from pydantic import SecretStr
 
 from ray_serve_cai.cai import front
 from ray_serve_cai.cai.client import Client
-from ray_serve_cai.cai.cluster import Cluster, counts, scaled
+from ray_serve_cai.cai.cluster import Cluster
 from ray_serve_cai.cai.config import CaiFile
+from ray_serve_cai.cai.scale import counts, scaled
 from ray_serve_cai.cai.settings import Settings
 from ray_serve_cai.errors import PlatformRefusedError, UnavailableError, UsageError
 from tests.fakes.cai.platform import KEY, PROJECT, Platform

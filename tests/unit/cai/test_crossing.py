@@ -31,10 +31,15 @@ async def node(directory: Path, name: str, token: str = TOKEN) -> AsyncIterator[
 @asynccontextmanager
 async def other(behaves: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Address]:
     """A program that is no node, or a node behind something."""
-    server = await asyncio.start_server(behaves, "127.0.0.1")
+    running: list[asyncio.Task[None]] = []
+
+    def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running.append(asyncio.ensure_future(behaves(reader, writer)))
+
+    server = await asyncio.start_server(start, "127.0.0.1")
     yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
     server.close()
-    await asyncio.sleep(0.1)  # whoever was there sees that the other side left
+    await asyncio.gather(*running)  # each sees that the other side left
 
 
 async def test_both_ways_work_and_are_measured(tmp_path: Path) -> None:
