@@ -79,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print an object for scripts")
     made.add_argument("--wait", action="store_true", help="show each phase until the node is ready")
     made.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds to wait (default: %(default)s)")
+    _serving(command)
+    made = command("engines", watching.engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
+    made.add_argument("--json", action="store_true", help="print a list for scripts")
+    summary = "Bring up clusters of applications on Cloudera AI, and look at them."
+    cloudera_options.parsers(_commands(command("cai", None, summary, f"ray-serve-cai cai up -f {cloudera_options.FILE}")))
+    return parser
+
+
+def _serving(command: cloudera_options.Command) -> None:
+    """The commands for what is served."""
     made = command(
         "serve",
         serving.serve,
@@ -86,6 +96,16 @@ def _parser() -> argparse.ArgumentParser:
         "ray-serve-cai serve --config configs/local_cpu.yaml",
     )
     made.add_argument("--config", type=Path, metavar="F", help="YAML file (default: RSCAI_CONFIG, or RSCAI_MODEL and its companions)")
+    made = command(
+        "gateway",
+        serving.gateway,
+        "Find the model that a request names where the front door cannot; the head runs this where it serves several models.",
+        "ray-serve-cai gateway --socket gateway.sock --models models.sock --state-file state.json",
+    )
+    made.add_argument("--socket", type=Path, required=True, metavar="F", help="where to listen, a path")
+    made.add_argument("--models", type=Path, required=True, metavar="F", help="the socket at which each model is below its own path")
+    made.add_argument("--state-file", type=Path, required=True, metavar="F", help="what the serving process writes: the models' names")
+    made.add_argument("--max-body-mb", type=int, default=32, metavar="N", help="largest request body, MiB (default: %(default)s)")
     made = command(
         "deploy",
         serving.deploy,
@@ -135,11 +155,6 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--allow-degraded", action="store_true", help="go on although the cluster is not ready now")
     made.add_argument("--allow-changes", action="store_true", help="go on although compose files and variables changed more than the image")
     made.add_argument("--json", action="store_true", help="print an object for scripts")
-    made = command("engines", watching.engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
-    made.add_argument("--json", action="store_true", help="print a list for scripts")
-    summary = "Bring up clusters of applications on Cloudera AI, and look at them."
-    cloudera_options.parsers(_commands(command("cai", None, summary, f"ray-serve-cai cai up -f {cloudera_options.FILE}")))
-    return parser
 
 
 def _commands(parser: argparse.ArgumentParser) -> cloudera_options.Command:

@@ -144,7 +144,7 @@ def _collide(one: str, other: str) -> bool:
 class ServerConfig(Strict):
     """The front door."""
 
-    max_body_mb: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="Largest request body, in MiB; more is answered with 413.")
+    max_body_mb: Annotated[int, Field(ge=1, le=4096)] = Field(32, description="Largest request body, in MiB; more is answered with 413.")
 
 
 class DashboardConfig(Strict):

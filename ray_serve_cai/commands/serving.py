@@ -1,4 +1,4 @@
-"""What is served, and from what: the commands ``serve``, ``deploy``, ``fetch`` and ``upgrade``."""
+"""What is served, and from what: the commands ``serve``, ``gateway``, ``deploy``, ``fetch`` and ``upgrade``."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ def serve(arguments: argparse.Namespace) -> int:
         serve_host=everywhere(planned.node_ip),
     )
     controller.run(given, common.builder(planned.drain_s), settings)
+    return 0
+
+
+def gateway(arguments: argparse.Namespace) -> int:
+    """Pass requests on; the launcher's head runs this as a child where several models share an address."""
+    import asyncio
+
+    from ray_serve_cai import logs
+    from ray_serve_cai.serving import gateway
+
+    logs.set_up(common.log_level(), "gateway", common.log_format())
+    logs.speak_as("head")
+    asyncio.run(gateway.run(gateway.Settings(arguments.socket, arguments.models, arguments.state_file, arguments.max_body_mb << 20)))
     return 0
 
 

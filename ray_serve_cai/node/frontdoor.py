@@ -1,6 +1,7 @@
 """The public listener: an HAProxy of our own before Ray's. It knows when nothing can answer yet, and says so in JSON.
 
-Requests for the launcher go to its status server; those for a model to Ray's ingress, as soon as that model answers there.
+Requests for the launcher go to its status server; those for a model to Ray's ingress, as soon as that model answers there. Where models
+share an address, a request goes to the one that it names; what HAProxy cannot read goes through `ray_serve_cai.serving.gateway`.
 Syntax: docs.haproxy.org/2.8/configuration.html.
 """
 
@@ -8,14 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from ray_serve_cai.errors import ResourceError
 from ray_serve_cai.node.address import bracketed
 from ray_serve_cai.node.discovery import NodePlan
+from ray_serve_cai.state import models_path
 
 RETRY_AFTER_S = 5
 RETRIED_BYTES = 1 << 16
 """Largest request, with its headers, that HAProxy can send once more."""
+READABLE_BYTES = RETRIED_BYTES - 5536
+"""Largest body of which it reads the model; the headers have to fit beside it."""
+MADE_HERE = "x-rscai-no-answer"
+"""Marks, for the gateway alone, answers that HAProxy makes because nothing else answered."""
 _PROXY_ERRORS = {
     400: ("The request is not valid HTTP, or its headers are too large.", "invalid_request_error"),
     408: ("The request did not arrive in time.", "timeout_error"),
@@ -48,20 +56,35 @@ def connections(open_files: int) -> int:
     return MOST_CONNECTIONS if open_files < 0 else min(MOST_CONNECTIONS, max((open_files - _OTHER_FILES) // 2, 1))
 
 
-def render(plan: NodePlan, *, paths: Sequence[str], max_body_mb: int, threads: int, connections: int) -> str:
+@dataclass(frozen=True)
+class Sockets:
+    """Where the gateway listens, and where it reaches the models, on this node's disk."""
+
+    gateway: Path
+    models: Path
+
+    @classmethod
+    def within(cls, directory: Path) -> Sockets:
+        return cls(directory / "gateway.sock", directory / "models.sock")
+
+
+def needs_gateway(models: Sequence[object]) -> bool:
+    """Whether these models share an address."""
+    return len(models) > 1
+
+
+def render(plan: NodePlan, *, models: Sequence[str], sockets: Sockets, max_body_mb: int, threads: int, connections: int) -> str:
     """The configuration file. Pure.
 
     Args:
-        paths: ``/models/<name>`` of each model; the first one owns the root.
+        models: their names; the first one owns the root.
         max_body_mb: largest request body by its Content-Length, MiB.
         threads: HAProxy's threads.
         connections: that it may hold, see `connections`.
     """
-    ports, default_path = plan.ports, paths[0]
-    others = "".join(
-        f"    use_backend model{number} if {{ path {path} }} || {{ path_beg {path}/ }}\n" for number, path in enumerate(paths) if number
-    )
-    models = "".join(_backend(plan, number, max_body_mb) for number in range(len(paths)))
+    ports, own = plan.ports, models_path(models[0])
+    shared = needs_gateway(models)
+    backends = "".join(_backend(plan, number, name, max_body_mb) for number, name in enumerate(models))
     errors = "\n".join(f"    http-error {_answer(code, max_body_mb)}" for code in _PROXY_ERRORS)
     return f"""global
     maxconn {connections}
@@ -84,30 +107,82 @@ defaults
 {errors}
 frontend public
     bind {bracketed(plan.host)}:{ports.front_door}
+    http-request set-var(txn.id) req.hdr(x-request-id)
+    http-request set-var(txn.id) uuid() if !{{ req.hdr(x-request-id) -m found }}
     http-request return {_answer(413, max_body_mb)} if {{ req.body_size gt {max_body_mb << 20} }}
     http-request del-header x-rscai-no-request-id
     http-request set-header x-rscai-no-request-id 1 if !{{ req.hdr(x-request-id) -m found }}
-    http-request set-path / if {{ path {default_path} }}
-    http-request replace-path {default_path}(/.*) \\1 if {{ path_beg {default_path}/ }}
-    use_backend launcher if {{ path / /health /ready }}
-{others}    default_backend model0
-backend launcher
+    http-request set-header x-request-id %[var(txn.id)]
+    http-after-response set-header x-request-id %[var(txn.id)] if {{ var(txn.id) -m found }} !{{ res.hdr(x-request-id) -m found }}
+    http-after-response del-header {MADE_HERE}
+    http-request set-var(txn.own) bool(true) if {{ path_beg {own}/ }}
+    http-request set-path / if {{ path {own} }}
+    http-request replace-path {own}(/.*) \\1 if {{ path_beg {own}/ }}
+{_READ_MODEL if shared else ""}    use_backend launcher if {{ path / /health /ready }}
+{_by_path(models)}{_by_body(models) if shared else ""}    default_backend model0
+{_within(models, sockets) if shared else ""}backend launcher
     server launcher 127.0.0.1:{ports.status}
-{models}"""
+{backends}"""
 
 
-def _backend(plan: NodePlan, number: int, max_body_mb: int) -> str:
+def _by_path(models: Sequence[str]) -> str:
+    """Rules that send each model but the first what is asked below its own path."""
+    paths = [models_path(name) for name in models]
+    return "".join(
+        f"    use_backend model{number} if {{ path {path} }} || {{ path_beg {path}/ }}\n" for number, path in enumerate(paths) if number
+    )
+
+
+_READ_MODEL = f"""    acl has_body method POST PUT PATCH DELETE
+    acl upgrades req.hdr(upgrade) -m found
+    http-request wait-for-body time 60s at-least {READABLE_BYTES} if has_body
+    http-request set-var(txn.model) req.body,json_query('$.model') if has_body
+    http-request set-var(txn.model) url_param(model) if upgrades
+"""
+
+
+def _by_body(models: Sequence[str]) -> str:
+    """Rules for an address that models share: a request's ``model`` says whose it is.
+
+    Where HAProxy has read it, no other program stands in the way. The gateway gets what is too long, is no JSON, or names something
+    else; and the list of models. What has no body goes to the first model.
+    """
+    named = "".join(
+        f"    use_backend model{number} if {{ var(txn.model) -m str {name} }} {{ req.body_size le {READABLE_BYTES} }}\n"
+        for number, name in enumerate(models)
+    )
+    return f"""    use_backend model0 if {{ var(txn.own) -m bool }}
+{named}    use_backend gateway if {{ path /v1/models }} || {{ path_beg /v1/models/ }}
+    use_backend gateway if has_body !upgrades
+"""
+
+
+def _within(models: Sequence[str], sockets: Sockets) -> str:
+    """The gateway, and the listener at which it finds each model below its own path, as everybody does."""
+    own = models_path(models[0])
+    return f"""frontend models
+    bind unix@{sockets.models} mode 600
+    http-request set-var(txn.id) req.hdr(x-request-id)
+    http-request replace-path {own}(/.*) \\1 if {{ path_beg {own}/ }}
+{_by_path(models)}    default_backend model0
+backend gateway
+    server gateway unix@{sockets.gateway}
+"""
+
+
+def _backend(plan: NodePlan, number: int, name: str, max_body_mb: int) -> str:
     """One model: Ray's ingress while the launcher says that the model answers, else the launcher, which says why it does not.
 
     A launcher that is slow has said nothing: it gets ten seconds. Ray's HAProxy ends its idle connections whenever replicas come or
     go, so each request has a connection of its own there; what gets no byte of an answer is sent once more, which needs the whole of it.
     """
-    ports = plan.ports
+    ports, path = plan.ports, models_path(name)
+    below = f"    http-request set-path {path}%[path] if !{{ path {path} }} !{{ path_beg {path}/ }}\n" if number else ""
     return f"""backend model{number}
     option http-server-close
     option http-buffer-request
     option httpchk GET /routable/{number}
-    server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
+{below}    server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
     server launcher 127.0.0.1:{ports.status} backup
     http-response return {_answer(503, max_body_mb)} if {{ status 500 }} {{ res.hdr(content-type) -m beg text/ }} {_NOT_A_REPLICA}
 """
@@ -116,7 +191,7 @@ def _backend(plan: NodePlan, number: int, max_body_mb: int) -> str:
 def _answer(code: int, max_body_mb: int) -> str:
     message, kind = _PROXY_ERRORS[code]
     body = error_json(code, message % max_body_mb if "%s" in message else message, kind)
-    retry = f" hdr Retry-After {RETRY_AFTER_S}" if code in (502, 503, 504) else ""
+    retry = f" hdr Retry-After {RETRY_AFTER_S} hdr {MADE_HERE} 1" if code in (502, 503, 504) else ""
     return f"status {code} content-type application/json string '{body}'{retry}"
 
 

@@ -168,7 +168,25 @@ class Supervisor:
         env = self._env | files | decided | records | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
         self._children.append(serving)
         await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
-        await self._first_death(ray, serving, self._door)
+        passing = asyncio.create_task(self._keep_gateway(served, env))
+        try:
+            await self._first_death(ray, serving, self._door)
+        finally:
+            passing.cancel()
+
+    async def _keep_gateway(self, served: Served, env: Mapping[str, str]) -> None:
+        """Have the gateway run where models share an address; that it ends takes nothing else with it."""
+        if not frontdoor.needs_gateway(served.models):
+            return
+        child, sockets = Child("gateway"), frontdoor.Sockets.within(self._run_dir)
+        self._children.append(child)
+        files = ["--socket", sockets.gateway, "--models", sockets.models, "--state-file", self._state_file]
+        line = [sys.executable, "-m", "ray_serve_cai.cli", "gateway", *map(str, files), "--max-body-mb", str(served.max_body_mb)]
+        while True:
+            await child.start(line, env)
+            code = await child.wait()
+            logger.error("the gateway ended with exit code %d; it starts again", code)
+            await asyncio.sleep(POLL_S)
 
     async def _worker(self) -> None:
         head = self._plan.head
@@ -250,7 +268,8 @@ class Supervisor:
         file.write_text(
             frontdoor.render(
                 self._plan,
-                paths=[state.models_path(model.name) for model in served.models],
+                models=[model.name for model in served.models],
+                sockets=frontdoor.Sockets.within(self._run_dir),
                 max_body_mb=served.max_body_mb,
                 threads=proxy_threads(self._machine.cpus),
                 connections=frontdoor.connections(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),

@@ -67,7 +67,7 @@ def test_defaults() -> None:
     assert (model.name, model.replicas, model.ranks, model.cpus_per_replica, model.device) == ("demo", 1, 1, 1.0, "auto")
     assert model.engine_args == {}
     assert (model.max_concurrent, model.max_queued, model.autoscaling) == (1024, 1024, None)
-    assert loaded.server.max_body_mb == 64
+    assert loaded.server.max_body_mb == 32
 
 
 def test_every_field_says_what_it_means() -> None:

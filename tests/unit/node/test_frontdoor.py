@@ -1,26 +1,36 @@
-import http.client
 import json
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from ray_serve_cai.errors import ResourceError
 from ray_serve_cai.node import frontdoor
 from ray_serve_cai.node.discovery import NodePlan
+from ray_serve_cai.node.frontdoor import Sockets
+from tests.fakes.door import Backend, Door
 
 Plan = Callable[..., NodePlan]
 
 
-def rendered(plan: NodePlan, path: str = "/models/demo", megabytes: int = 64, threads: int = 2) -> str:
-    return frontdoor.render(plan, paths=[path, "/models/other"], max_body_mb=megabytes, threads=threads, connections=512)
+SOCKETS = Sockets.within(Path("/tmp/rscai-test-door"))
+
+
+def rendered(
+    plan: NodePlan,
+    name: str = "demo",
+    others: tuple[str, ...] = ("other",),
+    sockets: Sockets = SOCKETS,
+    megabytes: int = 64,
+    threads: int = 2,
+) -> str:
+    return frontdoor.render(plan, models=[name, *others], sockets=sockets, max_body_mb=megabytes, threads=threads, connections=512)
 
 
 def test_what_follows_from_the_plan(make_plan: Plan) -> None:
@@ -78,124 +88,57 @@ def haproxy() -> str:
     return frontdoor.binary()
 
 
+@pytest.mark.parametrize("others", [(), ("other",), ("a/b", "c.d-e", "/models/x")], ids=len)
 @pytest.mark.parametrize(
-    ("env", "path"),
+    ("env", "name"),
     [
-        ({}, "/models/demo"),
-        ({"RSCAI_HOST": "::1"}, "/models/Qwen/Qwen3-0.6B"),
-        ({"RSCAI_HOST": "127.0.0.1", "RSCAI_DRAIN_S": "0"}, "/models/opt/x_y.z"),
+        ({}, "demo"),
+        ({"RSCAI_HOST": "::1"}, "Qwen/Qwen3-0.6B"),
+        ({"RSCAI_HOST": "127.0.0.1", "RSCAI_DRAIN_S": "0"}, "/opt/x_y.z"),
     ],
 )
-def test_haproxy_takes_the_file(haproxy: str, make_plan: Plan, tmp_path: Path, env: dict[str, str], path: str) -> None:
+def test_haproxy_takes_the_file(
+    haproxy: str, make_plan: Plan, tmp_path: Path, env: dict[str, str], name: str, others: tuple[str, ...]
+) -> None:
     file = tmp_path / "haproxy.cfg"
-    file.write_text(rendered(make_plan(env), path))
+    file.write_text(rendered(make_plan(env), name, others))
     done = subprocess.run([haproxy, "-c", "-f", str(file)], capture_output=True, text=True, check=False, timeout=10)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
 
 
-class Backend:
-    """The launcher's status server, or Ray's ingress: says who it is and which path it saw."""
-
-    def __init__(self, name: str, stack: ExitStack) -> None:
-        self.routable = {"/routable/0", "/routable/1"}
-        self.lag_s = 0.0
-        self.seen: list[str] = []
-        backend = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                path = self.path
-                if path.startswith("/routable/"):
-                    time.sleep(backend.lag_s)
-                else:
-                    backend.seen.append(path)
-                once = path.endswith("/once") and backend.seen.count(path) == 1
-                if path.endswith("/broken") or once:
-                    self.close_connection = True
-                    return
-                status, kind = (500, "text/plain") if path.endswith("/crash") else (200, "application/json")
-                if path.startswith("/routable/") and path not in backend.routable:
-                    status = 503
-                body = json.dumps({"from": name, "path": path}).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-            def handle(self) -> None:
-                with suppress(ConnectionError):  # HAProxy resets its health checks
-                    super().handle()
-
-        server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        server.daemon_threads = True
-        server.block_on_close = False
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(server.shutdown)
-        self.port = server.server_port
-
-
-class Door:
-    """A running front door before two backends."""
-
-    def __init__(self, port: int, launcher: Backend, ray: Backend) -> None:
-        self.port, self.launcher, self.ray = port, launcher, ray
-
-    def ask(self, path: str, body: bytes | None = None, length: int | None = None) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            headers = {} if length is None else {"Content-Length": str(length)}
-            connection.request("GET" if body is None else "POST", path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
-
-    def source(self, path: str) -> tuple[str, str]:
-        document = json.loads(self.ask(path)[2])
-        return document["from"], document["path"]
-
-    def until(self, path: str, name: str) -> None:
-        deadline = time.monotonic() + 10
-        seen: object = "nothing yet"
-        while time.monotonic() < deadline:
-            try:
-                seen = self.source(path)
-                if seen[0] == name:
-                    return
-            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-                seen = error
-            time.sleep(0.02)
-        pytest.fail(f"{path} is not answered by {name}; last seen: {seen}")
-
-
-@pytest.fixture(scope="module")
-def door(haproxy: str, make_plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+@contextmanager
+def opened(haproxy: str, make_plan: Plan, directory: Path, *others: str) -> Iterator[Door]:
+    sockets = Sockets.within(directory)
     with ExitStack() as stack:
+        Backend("gateway", stack, sockets.gateway)
         launcher, ray = Backend("launcher", stack), Backend("ray", stack)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         plan = make_plan({"RSCAI_HOST": "127.0.0.1"})
         plan = replace(plan, ports=replace(plan.ports, front_door=port, status=launcher.port, serve_http=ray.port))
-        file = tmp_path_factory.mktemp("door") / "haproxy.cfg"
-        file.write_text(rendered(plan, megabytes=1, threads=1))
+        file = directory / "haproxy.cfg"
+        file.write_text(rendered(plan, others=others, sockets=sockets, megabytes=1, threads=1))
         process = stack.enter_context(subprocess.Popen([haproxy, "-db", "-f", str(file)], stderr=subprocess.DEVNULL))
         stack.callback(process.kill)
         made = Door(port, launcher, ray)
-        made.until("/v1/models", "ray")
-        made.until("/models/other/v1/models", "ray")
+        made.until("/v1/x", "ray")
+        for other in others:
+            made.until(f"/models/{other}/v1/x", "ray")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def door(haproxy: str, make_plan: Plan) -> Iterator[Door]:
+    with TemporaryDirectory() as directory, opened(haproxy, make_plan, Path(directory), "other") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own_door(haproxy: str, make_plan: Plan) -> Iterator[Door]:
+    """Of a model that shares it with no other."""
+    with TemporaryDirectory() as directory, opened(haproxy, make_plan, Path(directory)) as made:
         yield made
 
 
@@ -205,7 +148,7 @@ def door(haproxy: str, make_plan: Plan, tmp_path_factory: pytest.TempPathFactory
         ("/", ("launcher", "/")),
         ("/health", ("launcher", "/health")),
         ("/ready", ("launcher", "/ready")),
-        ("/v1/models", ("ray", "/v1/models")),
+        ("/v1/x", ("ray", "/v1/x")),
         ("/tokenize", ("ray", "/tokenize")),
         ("/cluster", ("ray", "/cluster")),
         ("/models/demo/v1/models", ("ray", "/v1/models")),
@@ -218,6 +161,53 @@ def door(haproxy: str, make_plan: Plan, tmp_path_factory: pytest.TempPathFactory
 )
 def test_who_answers(door: Door, path: str, expected: tuple[str, str]) -> None:
     assert door.source(path) == expected
+
+
+LONG = b'"%b"' % (b"x" * 70_000)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/v1/chat/completions", b'{"model": "demo"}', ("ray", "/v1/chat/completions")),
+        ("/v1/chat/completions?a=b", b'{"model": "other"}', ("ray", "/models/other/v1/chat/completions?a=b")),
+        ("/v1/completions", b'{"prompt": {"model": "other"}, "model": "demo"}', ("ray", "/v1/completions")),
+        ("/tokenize", b'{"prompt": "\\"model\\": \\"demo\\"", "model" : "other"}', ("ray", "/models/other/tokenize")),
+        ("/v1/messages", b'{"model": "other", "text": %b}' % (b'"%b"' % (b"x" * 50_000)), ("ray", "/models/other/v1/messages")),
+        ("/models/demo/v1/x", b'{"model": "other"}', ("ray", "/v1/x")),
+        ("/models/other/v1/x", b'{"model": "demo"}', ("ray", "/models/other/v1/x")),
+        ("/v1/x", b'{"model": "unknown"}', ("gateway", "/v1/x")),
+        ("/v1/x", b'{"model": "other2"}', ("gateway", "/v1/x")),
+        ("/v1/x", b'{"model": null}', ("gateway", "/v1/x")),
+        ("/v1/x", b"{}", ("gateway", "/v1/x")),
+        ("/v1/x", b'{"model": "other", "text": %b}' % LONG, ("gateway", "/v1/x")),
+        ("/v1/x", b'{"text": %b, "model": "other"}' % LONG, ("gateway", "/v1/x")),
+        ("/v1/audio/transcriptions", b"--b\r\n", ("gateway", "/v1/audio/transcriptions")),
+        ("/v1/models", None, ("gateway", "/v1/models")),
+        ("/v1/models/a/b", None, ("gateway", "/v1/models/a/b")),
+        ("/models/other/v1/models", None, ("ray", "/models/other/v1/models")),
+        ("/metrics", None, ("ray", "/metrics")),
+        ("/v1/responses/resp_1?model=other", None, ("ray", "/v1/responses/resp_1?model=other")),
+    ],
+)
+def test_where_models_share_an_address(door: Door, path: str, body: bytes | None, expected: tuple[str, str]) -> None:
+    assert door.source(path, body) == expected
+
+
+@pytest.mark.parametrize("body", [b'{"model": "other"}', b"x", b'{"a": %b}' % LONG])
+def test_nothing_stands_before_a_model_that_is_alone(own_door: Door, body: bytes) -> None:
+    assert own_door.source("/v1/x", body) == ("ray", "/v1/x")
+    assert own_door.source("/v1/models") == ("ray", "/v1/models")
+
+
+def test_every_answer_names_its_request(door: Door) -> None:
+    for path in ("/v1/x", "/v1/crash", "/v1/broken", "/health"):
+        assert door.ask(path, x_request_id="mine")[1]["x-request-id"] == "mine"
+        made = {door.ask(path)[1]["x-request-id"] for _ in range(2)}
+        assert len(made) == 2
+        assert all(len(one) == 36 for one in made)
+    assert door.ask("/v1/x", b"x", length=2 << 20, x_request_id="mine")[1]["x-request-id"] == "mine"
+    assert "x-rscai-no-answer" not in door.ask("/v1/broken")[1]
 
 
 def test_the_default_models_own_path(door: Door) -> None:
@@ -243,13 +233,13 @@ def test_what_breaks_behind_it_is_an_error_in_json(door: Door, path: str, code: 
 
 
 @pytest.mark.parametrize("body", [None, b"x", b"x" * 60_000], ids=["no body", "short", "as long as can be"])
-def test_what_gets_no_byte_of_an_answer_is_sent_once_more(door: Door, body: bytes | None) -> None:
-    door.ray.seen.clear()
-    assert door.ask("/v1/once", body)[0] == 200
-    assert door.ray.seen == ["/v1/once"] * 2
-    door.ray.seen.clear()
-    assert door.ask("/v1/broken", body)[0] == 502
-    assert door.ray.seen == ["/v1/broken"] * 2, "once, and not for ever"
+def test_what_gets_no_byte_of_an_answer_is_sent_once_more(own_door: Door, body: bytes | None) -> None:
+    own_door.ray.seen.clear()
+    assert own_door.ask("/v1/once", body)[0] == 200
+    assert own_door.ray.seen == ["/v1/once"] * 2
+    own_door.ray.seen.clear()
+    assert own_door.ask("/v1/broken", body)[0] == 502
+    assert own_door.ray.seen == ["/v1/broken"] * 2, "once, and not for ever"
 
 
 def test_a_slow_launcher_takes_no_model_away(door: Door) -> None:
@@ -257,13 +247,13 @@ def test_a_slow_launcher_takes_no_model_away(door: Door) -> None:
     try:
         deadline = time.monotonic() + 4
         while time.monotonic() < deadline:
-            assert door.source("/v1/models")[0] == "ray"
+            assert door.source("/v1/x")[0] == "ray"
             time.sleep(0.1)
     finally:
         door.launcher.lag_s = 0
 
 
-@pytest.mark.parametrize(("model", "silent", "answering"), [(0, "/v1/models", "/models/other/x"), (1, "/models/other/x", "/v1/models")])
+@pytest.mark.parametrize(("model", "silent", "answering"), [(0, "/v1/x", "/models/other/x"), (1, "/models/other/x", "/v1/x")])
 def test_while_a_model_does_not_answer_the_launcher_does(door: Door, model: int, silent: str, answering: str) -> None:
     door.launcher.routable.remove(f"/routable/{model}")
     try:
