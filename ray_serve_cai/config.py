@@ -181,7 +181,7 @@ class Config(Strict):
     """A whole configuration file, but for the section `CLOUDERA`."""
 
     models: Annotated[list[ModelConfig], Field(min_length=1)] = Field(
-        description="Models to serve; the first one answers at /v1, each at /models/<name>/v1."
+        description="Models to serve. All answer at /v1, by the request's `model`, each also at /models/<name>/v1."
     )
     server: ServerConfig = Field(default_factory=lambda: ServerConfig.model_validate({}), description="The front door.")
     cluster: ClusterConfig = Field(
