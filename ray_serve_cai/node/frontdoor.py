@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_serve_cai.errors import ResourceError
+from ray_serve_cai.node import access
 from ray_serve_cai.node.address import bracketed
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.state import models_path
@@ -35,6 +36,19 @@ _PROXY_ERRORS = {
 }
 
 
+_REFUSALS = {
+    401: (
+        "An API key is needed that this cluster knows; send it as Authorization: Bearer KEY.",
+        "authentication_error",
+        " hdr WWW-Authenticate Bearer",
+    ),
+    403: ("This API key may not do that, or not with this model.", "permission_error", ""),
+    429: (
+        "This API key is at its limit of requests; try again later.",
+        "rate_limit_error",
+        " hdr Retry-After %[int(60),div(txn.rate),add(1)]",
+    ),
+}
 MOST_CONNECTIONS = 8192
 _OTHER_FILES = 256
 """Descriptors for listeners, checks, pipes and the log."""
@@ -58,14 +72,15 @@ def connections(open_files: int) -> int:
 
 @dataclass(frozen=True)
 class Sockets:
-    """Where the gateway listens, and where it reaches the models, on this node's disk."""
+    """Where the gateway listens, where it reaches the models, and where HAProxy takes commands, on this node's disk."""
 
     gateway: Path
     models: Path
+    commands: Path
 
     @classmethod
     def within(cls, directory: Path) -> Sockets:
-        return cls(directory / "gateway.sock", directory / "models.sock")
+        return cls(directory / "gateway.sock", directory / "models.sock", directory / "haproxy.sock")
 
 
 def needs_gateway(models: Sequence[object]) -> bool:
@@ -73,24 +88,39 @@ def needs_gateway(models: Sequence[object]) -> bool:
     return len(models) > 1
 
 
-def render(plan: NodePlan, *, models: Sequence[str], sockets: Sockets, max_body_mb: int, threads: int, connections: int) -> str:
+def render(
+    plan: NodePlan,
+    *,
+    models: Sequence[str],
+    directory: Path,
+    max_body_mb: int,
+    threads: int,
+    connections: int,
+    keys: bool = False,
+) -> str:
     """The configuration file. Pure.
 
     Args:
         models: their names; the first one owns the root.
+        directory: where its sockets are, and the maps of `access.Maps`.
+        keys: whether clients must have one.
         max_body_mb: largest request body by its Content-Length, MiB.
         threads: HAProxy's threads.
         connections: that it may hold, see `connections`.
     """
-    ports, own = plan.ports, models_path(models[0])
+    ports, own, sockets = plan.ports, models_path(models[0]), Sockets.within(directory)
     shared = needs_gateway(models)
-    backends = "".join(_backend(plan, number, name, max_body_mb) for number, name in enumerate(models))
+    allowed = [access.model_rule(number, directory, _refuse(403)) if keys else "" for number in range(len(models))]
+    backends = "".join(_backend(plan, number, name, max_body_mb, allowed[number]) for number, name in enumerate(models))
+    paths = [models_path(name) for name in models[1:]]
+    whose = access.rules(paths, directory, {code: _refuse(code) for code in _REFUSALS}) if keys else ""
     errors = "\n".join(f"    http-error {_answer(code, max_body_mb)}" for code in _PROXY_ERRORS)
     return f"""global
     maxconn {connections}
     nbthread {threads}
     tune.bufsize {RETRIED_BYTES}
     hard-stop-after {max(plan.drain_s, 1)}s
+    stats socket unix@{sockets.commands} mode 600 level admin
 defaults
     mode http
     timeout connect 5s
@@ -109,18 +139,18 @@ frontend public
     bind {bracketed(plan.host)}:{ports.front_door}
     http-request set-var(txn.id) req.hdr(x-request-id)
     http-request set-var(txn.id) uuid() if !{{ req.hdr(x-request-id) -m found }}
-    http-request return {_answer(413, max_body_mb)} if {{ req.body_size gt {max_body_mb << 20} }}
-    http-request del-header x-rscai-no-request-id
-    http-request set-header x-rscai-no-request-id 1 if !{{ req.hdr(x-request-id) -m found }}
-    http-request set-header x-request-id %[var(txn.id)]
     http-after-response set-header x-request-id %[var(txn.id)] if {{ var(txn.id) -m found }} !{{ res.hdr(x-request-id) -m found }}
     http-after-response del-header {MADE_HERE}
     http-request set-var(txn.own) bool(true) if {{ path_beg {own}/ }}
     http-request set-path / if {{ path {own} }}
     http-request replace-path {own}(/.*) \\1 if {{ path_beg {own}/ }}
+{whose}    http-request return {_answer(413, max_body_mb)} if {{ req.body_size gt {max_body_mb << 20} }}
+    http-request del-header x-rscai-no-request-id
+    http-request set-header x-rscai-no-request-id 1 if !{{ req.hdr(x-request-id) -m found }}
+    http-request set-header x-request-id %[var(txn.id)]
 {_READ_MODEL if shared else ""}    use_backend launcher if {{ path / /health /ready }}
 {_by_path(models)}{_by_body(models) if shared else ""}    default_backend model0
-{_within(models, sockets) if shared else ""}backend launcher
+{_within(models, sockets, keys=keys) if shared else ""}{access.table() if keys else ""}backend launcher
     server launcher 127.0.0.1:{ports.status}
 {backends}"""
 
@@ -157,20 +187,21 @@ def _by_body(models: Sequence[str]) -> str:
 """
 
 
-def _within(models: Sequence[str], sockets: Sockets) -> str:
+def _within(models: Sequence[str], sockets: Sockets, *, keys: bool) -> str:
     """The gateway, and the listener at which it finds each model below its own path, as everybody does."""
     own = models_path(models[0])
+    user = f"    http-request set-var(txn.user) req.hdr({access.HEADER})\n" if keys else ""
     return f"""frontend models
     bind unix@{sockets.models} mode 600
     http-request set-var(txn.id) req.hdr(x-request-id)
-    http-request replace-path {own}(/.*) \\1 if {{ path_beg {own}/ }}
+{user}    http-request replace-path {own}(/.*) \\1 if {{ path_beg {own}/ }}
 {_by_path(models)}    default_backend model0
 backend gateway
     server gateway unix@{sockets.gateway}
 """
 
 
-def _backend(plan: NodePlan, number: int, name: str, max_body_mb: int) -> str:
+def _backend(plan: NodePlan, number: int, name: str, max_body_mb: int, allowed: str) -> str:
     """One model: Ray's ingress while the launcher says that the model answers, else the launcher, which says why it does not.
 
     A launcher that is slow has said nothing: it gets ten seconds. Ray's HAProxy ends its idle connections whenever replicas come or
@@ -182,10 +213,16 @@ def _backend(plan: NodePlan, number: int, name: str, max_body_mb: int) -> str:
     option http-server-close
     option http-buffer-request
     option httpchk GET /routable/{number}
-{below}    server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
+{allowed}{below}    server ray 127.0.0.1:{ports.serve_http} check port {ports.status} inter 500ms fall 1 rise 1 init-addr none
     server launcher 127.0.0.1:{ports.status} backup
     http-response return {_answer(503, max_body_mb)} if {{ status 500 }} {{ res.hdr(content-type) -m beg text/ }} {_NOT_A_REPLICA}
 """
+
+
+def _refuse(code: int) -> str:
+    """The action that refuses a request because of its key."""
+    message, kind, headers = _REFUSALS[code]
+    return f"return status {code} content-type application/json string '{error_json(code, message, kind)}'{headers}"
 
 
 def _answer(code: int, max_body_mb: int) -> str:

@@ -1,10 +1,7 @@
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,24 +10,9 @@ import pytest
 from ray_serve_cai.errors import ResourceError
 from ray_serve_cai.node import frontdoor
 from ray_serve_cai.node.discovery import NodePlan
-from ray_serve_cai.node.frontdoor import Sockets
-from tests.fakes.door import Backend, Door
+from tests.fakes.door import Door, opened, rendered
 
 Plan = Callable[..., NodePlan]
-
-
-SOCKETS = Sockets.within(Path("/tmp/rscai-test-door"))
-
-
-def rendered(
-    plan: NodePlan,
-    name: str = "demo",
-    others: tuple[str, ...] = ("other",),
-    sockets: Sockets = SOCKETS,
-    megabytes: int = 64,
-    threads: int = 2,
-) -> str:
-    return frontdoor.render(plan, models=[name, *others], sockets=sockets, max_body_mb=megabytes, threads=threads, connections=512)
 
 
 def test_what_follows_from_the_plan(make_plan: Plan) -> None:
@@ -107,38 +89,16 @@ def test_haproxy_takes_the_file(
     assert "WARNING" not in done.stderr
 
 
-@contextmanager
-def opened(haproxy: str, make_plan: Plan, directory: Path, *others: str) -> Iterator[Door]:
-    sockets = Sockets.within(directory)
-    with ExitStack() as stack:
-        Backend("gateway", stack, sockets.gateway)
-        launcher, ray = Backend("launcher", stack), Backend("ray", stack)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        plan = make_plan({"RSCAI_HOST": "127.0.0.1"})
-        plan = replace(plan, ports=replace(plan.ports, front_door=port, status=launcher.port, serve_http=ray.port))
-        file = directory / "haproxy.cfg"
-        file.write_text(rendered(plan, others=others, sockets=sockets, megabytes=1, threads=1))
-        process = stack.enter_context(subprocess.Popen([haproxy, "-db", "-f", str(file)], stderr=subprocess.DEVNULL))
-        stack.callback(process.kill)
-        made = Door(port, launcher, ray)
-        made.until("/v1/x", "ray")
-        for other in others:
-            made.until(f"/models/{other}/v1/x", "ray")
-        yield made
-
-
 @pytest.fixture(scope="module")
 def door(haproxy: str, make_plan: Plan) -> Iterator[Door]:
-    with TemporaryDirectory() as directory, opened(haproxy, make_plan, Path(directory), "other") as made:
+    with TemporaryDirectory() as directory, opened(make_plan, Path(directory), "other") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def own_door(haproxy: str, make_plan: Plan) -> Iterator[Door]:
     """Of a model that shares it with no other."""
-    with TemporaryDirectory() as directory, opened(haproxy, make_plan, Path(directory)) as made:
+    with TemporaryDirectory() as directory, opened(make_plan, Path(directory)) as made:
         yield made
 
 

@@ -123,7 +123,7 @@ class Site:
         self._stack = self.run(self._open())
         port = free_port()
         ports = replace(plan.ports, front_door=port, status=self.port, serve_http=self.port)
-        text = frontdoor.render(replace(plan, ports=ports), models=MODELS, sockets=self.sockets, max_body_mb=4, threads=1, connections=8000)
+        text = frontdoor.render(replace(plan, ports=ports), models=MODELS, directory=directory, max_body_mb=4, threads=1, connections=8000)
         (directory / "haproxy.cfg").write_text(text)
         line = [frontdoor.binary(), "-db", "-f", str(directory / "haproxy.cfg")]
         self._door = subprocess.Popen(line, stderr=subprocess.DEVNULL)
