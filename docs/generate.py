@@ -27,6 +27,7 @@ from ray_serve_cai.cai.config import CaiConfig, NodeConfig
 from ray_serve_cai.config import AutoscalingConfig, ClusterConfig, Config, DashboardConfig, ModelConfig, ResourcesConfig, ServerConfig
 from ray_serve_cai.engines.engine_config import EngineConfig, of_arguments
 from ray_serve_cai.engines.user_config import UserConfig
+from ray_serve_cai.keys import ADMIN, Entry
 from ray_serve_cai.node import address, discovery, supervisor
 from ray_serve_cai.node.contracts import CONTRACTS
 from ray_serve_cai.node.machine import Machine
@@ -88,6 +89,13 @@ VARIABLES: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "RSCAI_SERVE_PORT": (f"`{DEFAULTS.ports.serve_http}`", "Port of Ray Serve's own ingress."),
         "RSCAI_STATUS_PORT": (f"`{DEFAULTS.ports.status}`", "Port of the launcher's status server; equal on all nodes."),
+    },
+    "Access": {
+        "RSCAI_API_KEYS_FILE": ("none", "On the head: path of a file of API keys; see [keys](keys.md). It is read again when it changes."),
+        "RSCAI_API_KEYS": (
+            "none",
+            f"API keys themselves, apart by commas, each alone or as `name=key`; `{ADMIN}=...` is an admin's. None: anybody may ask.",
+        ),
     },
     "Resources": {
         "RSCAI_NUM_CPUS": ("the container's limit, or the machine's CPUs", "CPUs that this node offers to Ray."),
@@ -421,6 +429,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster": lambda: keys(ClusterConfig),
     "cluster_dashboard": lambda: keys(DashboardConfig),
     "cluster_resources": lambda: keys(ResourcesConfig),
+    "keys": lambda: keys(Entry),
     "cai": lambda: keys(CaiConfig),
     "cai_head": lambda: keys(NodeConfig),
     "cai_manager": lambda: REFERENCE["whole"](CAIClusterManager),

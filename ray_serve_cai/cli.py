@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--wait", action="store_true", help="show each phase until the node is ready")
     made.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds to wait (default: %(default)s)")
     _serving(command)
+    made = command("key", launcher.key, "Make an API key, and its entry for the file of keys.", "ray-serve-cai key alice >> keys.yaml")
+    made.add_argument("name", metavar="NAME", help="stands in logs in place of the key")
+    made.add_argument("--admin", action="store_true", help="for a key that may also change and watch the cluster")
+    made.add_argument("--models", metavar="A,B", help="models that it may ask (default: all)")
+    made.add_argument("--requests-per-minute", type=int, metavar="N", help="at most (default: no limit)")
+    made.add_argument("--concurrent", type=int, metavar="N", help="requests at a time (default: no limit)")
+    made.add_argument("--json", action="store_true", help="print an object for scripts")
     made = command("engines", watching.engines, "List the engines, and which are installed here.", "ray-serve-cai engines --json")
     made.add_argument("--json", action="store_true", help="print a list for scripts")
     summary = "Bring up clusters of applications on Cloudera AI, and look at them."

@@ -1,4 +1,4 @@
-"""What a node would do, does, and lacks: the commands ``node``, ``plan`` and ``doctor``."""
+"""What a node would do, does, and lacks, and who may use it: the commands ``node``, ``plan``, ``doctor`` and ``key``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray_serve_cai.commands import common
-from ray_serve_cai.errors import RayServeCaiError
+from ray_serve_cai.errors import RayServeCaiError, UsageError
 
 if TYPE_CHECKING:
     from ray_serve_cai.engines.engine_config import EngineConfig
@@ -23,7 +23,7 @@ def node(arguments: argparse.Namespace) -> int:
     """Run the launcher until it is told to stop."""
     import asyncio
 
-    from ray_serve_cai import config, logs
+    from ray_serve_cai import config, keys, logs
     from ray_serve_cai.node import discovery, machine, secret_files
     from ray_serve_cai.node.supervisor import DEPLOYED, Served, Supervisor, directories
     from ray_serve_cai.serving import app, deployed
@@ -49,7 +49,10 @@ def node(arguments: argparse.Namespace) -> int:
             files=app.files(engines),
             max_body_mb=given.server.max_body_mb,
             spanning=tuple({engine.engine for engine in engines if engine.nodes > 1}),
+            keys=keys.source(env),
+            guarded="VLLM_API_KEY" in env or all(engine.arguments.get("api_key") for engine in engines),
         )
+    env = {name: value for name, value in env.items() if name not in (keys.VARIABLE, keys.POINTER)}  # no child needs them
     return asyncio.run(Supervisor(planned, served, here, env, common.installed_engines(), once=arguments.once).run())
 
 
@@ -136,12 +139,14 @@ def _models(env: Mapping[str, str], planned: NodePlan, *, here: bool) -> tuple[l
     Args:
         here: on this machine, and not where somebody else's environment comes from.
     """
-    from ray_serve_cai import config
+    from ray_serve_cai import config, keys
     from ray_serve_cai.serving import app
 
     try:
         given = config.from_environment(env)
         engines = common.builder(planned.drain_s)(given)
+        if (source := keys.source(env)) and (here or source.file is None):
+            source.read()
         if here:
             _check_alone(planned, engines)
     except RayServeCaiError as error:
@@ -166,3 +171,28 @@ def doctor(arguments: argparse.Namespace) -> int:
     node = node_doctor.Node(planned, env, here, manifest.read(), common.installed_engines(), files, running)
     findings = node_doctor.examine(node, node_doctor.peer(arguments.peer) if arguments.peer else None)
     return common.tell(findings, as_json=arguments.json, well="nothing keeps this node from serving", broken="this node cannot serve")
+
+
+def key(arguments: argparse.Namespace) -> int:
+    """Make a key: itself for whoever gets it, its entry for the file of keys."""
+    from pydantic import ValidationError
+
+    from ray_serve_cai import keys
+
+    made = keys.new()
+    models = arguments.models.split(",") if arguments.models else None
+    rights = {"models": models, "requests_per_minute": arguments.requests_per_minute, "concurrent": arguments.concurrent}
+    entry = {"name": arguments.name, "sha256": keys.digest_of(made), **{name: value for name, value in rights.items() if value}}
+    entry |= {"admin": True} if arguments.admin else {}
+    try:
+        keys.Entry.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}.") from None
+    if arguments.json:
+        print(json.dumps({"key": made, "entry": entry}))
+        return 0
+    print(f"the key, shown once: {made}", file=sys.stderr)
+    print("its entry, for the file that RSCAI_API_KEYS_FILE names:", file=sys.stderr)
+    print("\n".join(f"{'- ' if not number else '  '}{name}: {json.dumps(value)}" for number, (name, value) in enumerate(entry.items())))
+    return 0

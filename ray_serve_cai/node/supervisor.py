@@ -24,6 +24,7 @@ from ray_serve_cai.node import command, frontdoor, hooks, join, manifest, prefli
 from ray_serve_cai.node.address import Address, everywhere, loopback
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
+from ray_serve_cai.node.keyring import Keyring, Keys
 from ray_serve_cai.node.machine import Machine
 from ray_serve_cai.node.process import Child
 from ray_serve_cai.node.ray_environment import child_environment, proxy_threads
@@ -52,12 +53,16 @@ class Served:
         files: what a node needs to be given a part of one.
         max_body_mb: largest request body, MiB.
         spanning: engines of which a replica has ranks on several nodes.
+        keys: those that clients must have; None where anybody may ask.
+        guarded: whether the engines ask for keys of their own.
     """
 
     models: tuple[state.ModelState, ...]
     files: tuple[state.ModelFiles, ...]
     max_body_mb: int
     spanning: tuple[str, ...] = ()
+    keys: Keys | None = None
+    guarded: bool = False
 
 
 def _raise_open_files() -> None:
@@ -106,6 +111,8 @@ class Supervisor:
         self._status.tls = tls.given(env) is not None
         self._children: list[Child] = []
         self._door = Child("front door", quiet=True)
+        keys = served.keys if served else None
+        self._keyring = Keyring(keys, [model.name for model in served.models], self._run_dir) if served and keys else None
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -168,11 +175,14 @@ class Supervisor:
         env = self._env | files | decided | records | {"RAY_ADDRESS": str(command.gcs_address(self._plan, node_ip))}
         self._children.append(serving)
         await serving.start([sys.executable, "-m", "ray_serve_cai.cli", "serve"], env)
-        passing = asyncio.create_task(self._keep_gateway(served, env))
+        beside = [asyncio.create_task(self._keep_gateway(served, env))]
+        if self._keyring:
+            beside.append(asyncio.create_task(self._keyring.watch(frontdoor.Sockets.within(self._run_dir).commands)))
         try:
             await self._first_death(ray, serving, self._door)
         finally:
-            passing.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _keep_gateway(self, served: Served, env: Mapping[str, str]) -> None:
         """Have the gateway run where models share an address; that it ends takes nothing else with it."""
@@ -264,12 +274,20 @@ class Supervisor:
         return ray
 
     async def _open_door(self, served: Served) -> None:
+        if self._keyring:
+            self._keyring.write()
+        elif not served.guarded and self._plan.host not in status.LOOPBACK:
+            logger.warning(
+                "no API keys are set: whoever reaches port %d may use the models; RSCAI_API_KEYS_FILE sets them",
+                self._plan.ports.front_door,
+            )
         file = self._run_dir / "haproxy.cfg"
         file.write_text(
             frontdoor.render(
                 self._plan,
                 models=[model.name for model in served.models],
-                sockets=frontdoor.Sockets.within(self._run_dir),
+                directory=self._run_dir,
+                keys=self._keyring is not None,
                 max_body_mb=served.max_body_mb,
                 threads=proxy_threads(self._machine.cpus),
                 connections=frontdoor.connections(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),

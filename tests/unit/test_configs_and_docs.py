@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ray_serve_cai import config
+from ray_serve_cai import config, keys
 from ray_serve_cai.engines import user_config
 from ray_serve_cai.engines.registry import get_registry
 from ray_serve_cai.node import doubts
@@ -153,7 +153,11 @@ def test_a_container_started_by_hand_has_what_it_needs(words: list[str]) -> None
 
 @pytest.mark.parametrize("code", blocks("yaml"))
 def test_yaml_on_a_page_is_a_configuration(code: str) -> None:
-    config.parse(yaml.safe_load(code), "page")
+    data = yaml.safe_load(code)
+    if isinstance(data, list):
+        keys.parse(code, "page")
+    else:
+        config.parse(data, "page")
 
 
 def test_make_targets_on_pages_exist() -> None:

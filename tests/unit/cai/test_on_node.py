@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -94,6 +95,7 @@ class Running:
             "CDSW_IP_ADDRESS": "127.0.0.1",
             "PATH": "/usr/bin:/bin",
         }
+        env |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
         self.log = tmp_path / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen([sys.executable, "-c", run], env=env, stdout=log, stderr=log)
