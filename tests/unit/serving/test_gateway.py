@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -380,3 +381,24 @@ def test_names_are_read_again_only_when_they_may_have_changed(tmp_path: Path) ->
     assert names() == ("a",)
     file.unlink()
     assert names() == ("a",), "a serving process that starts anew serves the same"
+
+
+def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with TemporaryDirectory() as directory:
+        sockets = Sockets.within(Path(directory))
+        files = ["--socket", sockets.gateway, "--models", sockets.models, "--state-file", tmp_path / "state.json"]
+        line = [sys.executable, "-m", "ray_serve_cai.cli", "gateway", *map(str, files), "--max-body-mb", "1"]
+        process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+        try:
+            until("it listens", sockets.gateway.exists, 20, 0.05)
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(sockets.gateway)), base_url="http://gateway") as client:
+                answer = until("it answers", lambda: client.get("/v1/models"), 10, 0.05)
+                assert (answer.status_code, answer.json()["error"]["type"]) == (503, "service_unavailable")
+                answer = client.post("/v1/x", content=b"{}")
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+                assert client.post("/v1/x", content=b"x" * (2 << 20)).status_code == 413
+            assert sockets.gateway.stat().st_mode & 0o777 == 0o600
+        finally:
+            process.terminate()
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 0, said
