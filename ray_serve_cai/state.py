@@ -74,15 +74,29 @@ class NodeState:
 
 
 @dataclass(frozen=True)
+class ReplicaState:
+    """A replica that takes requests, and where it answers itself: at ``http://ip:port``, below ``prefix``."""
+
+    model: str
+    id: str
+    ip: str
+    port: int
+    prefix: str = "/"
+
+
+@dataclass(frozen=True)
 class ClusterState:
-    """Phase and detail for people; models and nodes for machines. ``expected`` nodes are waited for before deploying, and each needs
-    what ``files`` says."""
+    """Phase and detail for people; models, nodes and replicas for machines.
+
+    ``expected`` nodes are waited for before deploying, and each needs what ``files`` says.
+    """
 
     phase: str = "starting"
     detail: str = "starting Ray"
     models: tuple[ModelState, ...] = ()
     nodes: tuple[NodeState, ...] = ()
     files: tuple[ModelFiles, ...] = ()
+    replicas: tuple[ReplicaState, ...] = ()
     expected: int = 1
     was_ready: bool = False
 
@@ -112,4 +126,5 @@ def read(path: Path) -> ClusterState:
     models = tuple(ModelState(**model) for model in data.pop("models"))
     nodes = tuple(NodeState(**node | {"engines": tuple(node["engines"])}) for node in data.pop("nodes"))
     files = tuple(ModelFiles(**one) for one in data.pop("files"))
-    return ClusterState(models=models, nodes=nodes, files=files, **data)
+    replicas = tuple(ReplicaState(**one) for one in data.pop("replicas"))
+    return ClusterState(models=models, nodes=nodes, files=files, replicas=replicas, **data)

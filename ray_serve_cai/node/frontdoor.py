@@ -72,15 +72,16 @@ def connections(open_files: int) -> int:
 
 @dataclass(frozen=True)
 class Sockets:
-    """Where the gateway listens, where it reaches the models, and where HAProxy takes commands, on this node's disk."""
+    """Where the gateway listens, where it reaches the models, and where HAProxy takes commands and tells its metrics."""
 
     gateway: Path
     models: Path
     commands: Path
+    metrics: Path
 
     @classmethod
     def within(cls, directory: Path) -> Sockets:
-        return cls(directory / "gateway.sock", directory / "models.sock", directory / "haproxy.sock")
+        return cls(directory / "gateway.sock", directory / "models.sock", directory / "haproxy.sock", directory / "metrics.sock")
 
 
 def needs_gateway(models: Sequence[object]) -> bool:
@@ -149,8 +150,13 @@ frontend public
     http-request set-header x-rscai-no-request-id 1 if !{{ req.hdr(x-request-id) -m found }}
     http-request set-header x-request-id %[var(txn.id)]
 {_READ_MODEL if shared else ""}    use_backend launcher if {{ path / /health /ready }}
+    use_backend launcher if {{ path /metrics }} !{{ var(txn.own) -m bool }}
 {_by_path(models)}{_by_body(models) if shared else ""}    default_backend model0
-{_within(models, sockets, keys=keys) if shared else ""}{access.table() if keys else ""}backend launcher
+{_within(models, sockets, keys=keys) if shared else ""}{access.table() if keys else ""}frontend metrics
+    bind unix@{sockets.metrics} mode 600
+    http-request use-service prometheus-exporter if {{ path /metrics }}
+    http-request return status 404
+backend launcher
     server launcher 127.0.0.1:{ports.status}
 {backends}"""
 

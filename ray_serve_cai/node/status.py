@@ -14,6 +14,7 @@ from aiohttp import web
 from ray_serve_cai import __version__
 from ray_serve_cai.node.frontdoor import RETRY_AFTER_S, error_json
 from ray_serve_cai.node.manifest import Manifest
+from ray_serve_cai.node.metrics import CONTENT_TYPE, Collector
 from ray_serve_cai.node.refusals import Refusals
 from ray_serve_cai.state import ClusterState, models_path
 
@@ -37,6 +38,7 @@ class NodeStatus:
         spanning: engines of which the head serves replicas that span nodes.
         tls: whether Ray uses TLS.
         open_doors: the models, by number, of which the front door was told last that requests can go to them.
+        collector: of a head: gathers the cluster's metrics.
         refusals: the nodes that a head did not let in.
     """
 
@@ -53,6 +55,7 @@ class NodeStatus:
     spanning: tuple[str, ...] = ()
     tls: bool = False
     open_doors: set[int] = field(default_factory=set)
+    collector: Collector | None = None
     refusals: Refusals = field(default_factory=Refusals)
 
     def ready(self) -> bool:
@@ -182,6 +185,12 @@ def application(status: NodeStatus) -> web.Application:
                 await answer.write(block)
         return answer
 
+    async def metrics(request: web.Request) -> web.Response:
+        strange = None if request.remote in LOOPBACK else stranger(request)
+        if strange or status.collector is None:
+            return strange or web.json_response({"error": "the head has the cluster's metrics"}, status=404)
+        return web.Response(body=(await status.collector.collect()).encode(), headers={"Content-Type": CONTENT_TYPE})
+
     async def not_yet(request: web.Request) -> web.Response:
         return web.Response(
             status=503,
@@ -197,6 +206,7 @@ def application(status: NodeStatus) -> web.Application:
     app.router.add_get(r"/routable/{number:\d+}", routable)
     app.router.add_get("/cluster", cluster)
     app.router.add_get("/probe", probe)
+    app.router.add_get("/metrics", metrics)
     app.router.add_post("/refused", refused)
     app.router.add_route("*", "/{rest:.*}", not_yet)
     return app

@@ -26,6 +26,7 @@ from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.environment import text
 from ray_serve_cai.node.keyring import Keyring, Keys
 from ray_serve_cai.node.machine import Machine
+from ray_serve_cai.node.metrics import Collector
 from ray_serve_cai.node.process import Child
 from ray_serve_cai.node.ray_environment import child_environment, proxy_threads
 from ray_serve_cai.state import ClusterState
@@ -109,6 +110,8 @@ class Supervisor:
         )
         self._status.spanning = served.spanning if served else ()
         self._status.tls = tls.given(env) is not None
+        if served:
+            self._status.collector = Collector(self._cluster, plan.ports, frontdoor.Sockets.within(self._run_dir).metrics)
         self._children: list[Child] = []
         self._door = Child("front door", quiet=True)
         keys = served.keys if served else None

@@ -28,7 +28,7 @@ from ray_serve_cai.serving.mailbox import Mailbox
 from ray_serve_cai.serving.room import Shortfall
 from ray_serve_cai.serving.standing import is_building, model_state, phase_of, replicas_by_node, running_replicas
 from ray_serve_cai.serving.updates import Desired, Updates
-from ray_serve_cai.state import ClusterState, ModelState
+from ray_serve_cai.state import ClusterState, ModelState, ReplicaState
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
@@ -183,7 +183,8 @@ class Watch:
                 time.sleep(CALM_POLL_S)
                 continue
             readable = time.monotonic()
-            self.look(applications)
+            named = {name: engine.name for name, engine in self.desired.applications().items()}
+            self.look(applications, ray_nodes.replicas(named))
             updates.look(applications)
             time.sleep(CALM_POLL_S if self._state.phase == "ready" else POLL_S)
 
@@ -204,8 +205,8 @@ class Watch:
         """Whether the model has answered through the ingress since it last had no replica."""
         return model in self._answered
 
-    def look(self, applications: Mapping[str, Any]) -> None:
-        """One look at Serve's applications, as its REST API gives them."""
+    def look(self, applications: Mapping[str, Any], replicas: tuple[ReplicaState, ...] = ()) -> None:
+        """One look at Serve's applications, as its REST API gives them, and at where replicas answer."""
         nodes = ray_nodes.nodes(replicas_by_node(applications), ray_nodes.groups(self.desired.engines))
         missing = room.shortfalls(self.desired.engines, nodes)
         models = tuple(
@@ -214,7 +215,8 @@ class Watch:
         )
         was_ready = self._state.was_ready or all(model.ready for model in models)
         phase, detail = phase_of(models, was_ready)
-        self.say(phase, detail, models=models, nodes=nodes, files=app.files(self.desired.engines), was_ready=was_ready)
+        files = app.files(self.desired.engines)
+        self.say(phase, detail, models=models, nodes=nodes, files=files, replicas=replicas, was_ready=was_ready)
         if not was_ready and all(model.state == "failed" for model in models):
             failed = models[0]
             raise report.read(failed.name).as_error() or EngineError(f"model {failed.name!r} did not start: {failed.error}")

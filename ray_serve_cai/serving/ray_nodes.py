@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ray_serve_cai.engines.engine_config import EngineConfig
 from ray_serve_cai.serving import room, spread
 from ray_serve_cai.serving.spread import Groups
-from ray_serve_cai.state import NodeState
+from ray_serve_cai.state import NodeState, ReplicaState
 
 
 def nodes(replicas: Counter[str], groups: Groups) -> tuple[NodeState, ...]:
@@ -28,6 +28,25 @@ def groups(engines: Iterable[EngineConfig]) -> Groups:
     import ray
 
     return ray.util.placement_group_table() if any(engine.nodes > 1 for engine in engines) else {}
+
+
+def replicas(models: Mapping[str, str]) -> tuple[ReplicaState, ...]:
+    """Where each replica answers itself; ``models`` are the names of models by those of their applications.
+
+    Serve tells its own HAProxy so (ray 2.60, serve/_private/controller.py, ``get_target_groups``), and its REST API nobody.
+    """
+    import ray
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    groups = ray.get(client._controller.get_target_groups.remote(from_proxy_manager=True)) if client else []
+    return tuple(
+        ReplicaState(models[group.app_name], target.name, target.ip, target.port, group.route_prefix)
+        for group in groups
+        if group.app_name in models
+        for target in group.targets
+        if target.name.startswith("SERVE_REPLICA")
+    )
 
 
 def with_what_is_free() -> tuple[Sequence[NodeState], Sequence[NodeState]]:

@@ -146,7 +146,8 @@ LONG = b'"%b"' % (b"x" * 70_000)
         ("/v1/models", None, ("gateway", "/v1/models")),
         ("/v1/models/a/b", None, ("gateway", "/v1/models/a/b")),
         ("/models/other/v1/models", None, ("ray", "/models/other/v1/models")),
-        ("/metrics", None, ("ray", "/metrics")),
+        ("/metrics", None, ("launcher", "/metrics")),
+        ("/models/demo/metrics", None, ("ray", "/metrics")),
         ("/v1/responses/resp_1?model=other", None, ("ray", "/v1/responses/resp_1?model=other")),
     ],
 )

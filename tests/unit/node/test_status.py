@@ -322,3 +322,21 @@ async def test_loopback_by_an_ipv6_socket(make: Make) -> None:
         assert status.refusals.current() == {}
     finally:
         await runner.cleanup()
+
+
+class Collected:
+    """A collector that has its text."""
+
+    async def collect(self) -> str:
+        return "rscai_x 1\n"
+
+
+async def test_metrics_are_for_this_node_and_for_who_has_the_token(make: Make, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await connect(make("ready", collector=Collected()))
+    answer = await client.get("/metrics")
+    assert (answer.status, await answer.text(), answer.headers["Content-Type"]) == (200, "rscai_x 1\n", module.CONTENT_TYPE)
+    monkeypatch.setattr(module, "LOOPBACK", ())
+    assert (await client.get("/metrics")).status == 401
+    assert (await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})).status == 200
+    worker = await connect(make("ready", role="worker"))
+    assert (await worker.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})).status == 404

@@ -69,6 +69,7 @@ class Cluster:
         self.file = file
         monkeypatch.setattr(controller, "answers", lambda port, prefix: prefix in self.answering)
         monkeypatch.setattr(controller.ray_nodes, "nodes", lambda replicas, groups: self.nodes)
+        monkeypatch.setattr(controller.ray_nodes, "replicas", lambda models: ())
         monkeypatch.setattr(controller.report, "read", lambda name: self.reports.get(name, StartReport()))
         monkeypatch.setattr(controller.report, "write", self.reports.__setitem__)
         monkeypatch.setattr(controller.replica_logs, "last_error", lambda name: self.last_error)
