@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from ray_serve_cai import RayBackend, engine_ports, engines, errors, sources
@@ -352,6 +353,8 @@ def contract_table() -> str:
 
 
 REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
+DASHBOARD = runpy.run_path(str(DOCS / "dashboard.py"))
+GRAFANA = DOCS.parent / "compose/observability/dashboard.json"
 PROTOCOLS = (engines.ConfigBuilderProtocol, engines.LLMEngineProtocol, engines.DeploymentFactoryProtocol)
 
 
@@ -421,6 +424,18 @@ def example(name: str, language: str) -> Callable[[], str]:
     return lambda: REFERENCE["source"](f"examples/{name}", language)
 
 
+def panels() -> str:
+    """What the dashboard shows."""
+    return table(("Panel", "Shows"), ((panel.title, panel.meaning) for panel in DASHBOARD["PANELS"]))
+
+
+def alerts() -> str:
+    """The alert rules."""
+    (group,) = yaml.safe_load((GRAFANA.parent / "rules.yaml").read_text(encoding="utf-8"))["groups"]
+    rows = ((f"`{rule['alert']}`", rule["for"], rule["labels"]["severity"]) for rule in group["rules"])
+    return table(("Alert", "After", "Severity"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "top_level": lambda: keys(Config),
     "models": lambda: keys(ModelConfig),
@@ -430,6 +445,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster_dashboard": lambda: keys(DashboardConfig),
     "cluster_resources": lambda: keys(ResourcesConfig),
     "keys": lambda: keys(Entry),
+    "panels": panels,
+    "alerts": alerts,
     "cai": lambda: keys(CaiConfig),
     "cai_head": lambda: keys(NodeConfig),
     "cai_manager": lambda: REFERENCE["whole"](CAIClusterManager),
@@ -465,15 +482,14 @@ def render(page: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or compare them."""
+    """Write the pages and the dashboard, or compare them."""
     if arguments not in ([], ["--check"]):
         print("usage: docs/generate.py [--check]", file=sys.stderr)
         return 64
     stale = []
-    for path in sorted(DOCS.glob("*.md")):
-        page = path.read_text(encoding="utf-8")
-        made = render(page)
-        if made != page:
+    pages = {path: render(path.read_text(encoding="utf-8")) for path in sorted(DOCS.glob("*.md"))}
+    for path, made in {**pages, GRAFANA: DASHBOARD["text"]()}.items():
+        if not path.exists() or made != path.read_text(encoding="utf-8"):
             stale.append(path.name)
             if not arguments:
                 path.write_text(made, encoding="utf-8")

@@ -68,6 +68,13 @@ def own(cluster: ClusterState, answered: Iterable[tuple[Source, bool]]) -> str:
     return "".join(exposition.gauge(f"{PREFIX}_{name}", meaning, samples) for name, meaning, samples in parts)
 
 
+def named(text: str, cluster: ClusterState) -> str:
+    """The front door's metrics with the names of models beside those of its backends. Pure."""
+    for number, model in enumerate(cluster.models):
+        text = text.replace(f'proxy="model{number}"', f'proxy="model{number}",model="{exposition.escaped(model.name)}"')
+    return text
+
+
 class Collector:
     """Asks all sources at once; ``cluster`` gives the latest state."""
 
@@ -93,7 +100,11 @@ class Collector:
         ):
             told = await asyncio.gather(*(_ask(here if source.socket else session, source) for source in sources))
         answered = [(source, text is not None) for source, text in zip(sources, told, strict=True)]
-        found = [(source.labels, text) for source, text in zip(sources, told, strict=True) if text is not None]
+        found = [
+            (source.labels, named(text, cluster) if source.socket else text)
+            for source, text in zip(sources, told, strict=True)
+            if text is not None
+        ]
         return await asyncio.to_thread(exposition.merge, [({}, own(cluster, answered)), *found])
 
 

@@ -89,6 +89,10 @@ def test_what_each_key_opens(guarded: Guarded) -> None:
         assert guarded.status(path, "alice", body) == 200, path
     for path in ("/metrics", "/models/b/metrics", "/sleep", "/api/v1/cluster"):
         assert guarded.status(path, "alice") == 403, path
+    told = guarded.ask("/metrics", "ops").text
+    for model in "ab":
+        assert f'rscai_model_ready{{model="{model}",engine="vllm"}} 1' in told
+        assert f'vllm:num_requests_running{{model="{model}",' in told
     assert guarded.status("/models/b/metrics", "ops") == 200
     assert [guarded.status("/v1/completions", "other", body) for body in (BODY, OTHERS)] == [403, 200]
     assert guarded.status("/models/a/v1/completions", "other", BODY) == 403

@@ -89,7 +89,7 @@ def test_the_whole_of_who_answers(tmp_path: Path) -> None:
     async def collect() -> tuple[str, str]:
         collector = Collector(lambda: state, ports, door)
         async with (
-            serving(door, "haproxy_x 1\n", asked),
+            serving(door, 'haproxy_x{proxy="model0"} 1\n', asked),
             serving(ports.metrics_export, "ray_x 2\n", asked),
             serving(port, "# TYPE vllm:x counter\nvllm:x 3\n", asked),
             serving(broken, "no 4\n", asked, status=500),
@@ -101,7 +101,7 @@ def test_the_whole_of_who_answers(tmp_path: Path) -> None:
     assert one == other
     assert len(asked) == 4, "who asks at the same time gets the same"
     for line in (
-        'haproxy_x{haproxy="front door"} 1',
+        'haproxy_x{haproxy="front door",proxy="model0",model="a"} 1',
         'ray_x{node="127.0.0.1"} 2',
         'vllm:x{model="m",replica="r1",node="127.0.0.1"} 3',
         'rscai_source_up{model="m",replica="r1",node="127.0.0.1"} 1',
