@@ -125,7 +125,12 @@ PANELS = (
         "Gateway",
         "Answers that went through it, of several models",
         "reqps",
-        (("{{code}}", 'sum by (code) (rate(haproxy_backend_http_responses_total{haproxy="front door",proxy="gateway"}[5m]))'),),
+        (
+            (
+                "{{code}}",
+                'sum by (code) (rate(haproxy_backend_http_responses_total{haproxy="front door",proxy="gateway"}[5m])) or vector(0)',
+            ),
+        ),
     ),
 )
 WIDTH, HEIGHT = 8, 7

@@ -93,7 +93,13 @@ def watched(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         try:
             prometheus = Prometheus(f"http://127.0.0.1:{port}")
             until("it scrapes", lambda: prometheus.ask("rscai_model_ready == 1"), 30)
-            until("every panel has data", lambda: cluster.api.ask("What is ray-serve-cai?") and not without_data(prometheus), 60, 2)
+
+            def data_in_every_panel() -> bool:
+                cluster.api.ask("What is ray-serve-cai?")
+                assert without_data(prometheus) == []
+                return True
+
+            until("every panel has data", data_in_every_panel, 60, 2)
             yield cluster, prometheus
         finally:
             process.terminate()
@@ -111,7 +117,7 @@ def test_every_panel_has_data(watched: tuple[Cluster, Prometheus]) -> None:
 
 @pytest.mark.full
 def test_what_the_queries_say(watched: tuple[Cluster, Prometheus]) -> None:
-    cluster, prometheus = watched
+    _, prometheus = watched
     assert prometheus.ask("sum(rscai_node_alive)")[0]["value"][1] == "2"
     assert {one["metric"]["model"] for one in prometheus.ask("vllm:generation_tokens_total > 0")} == {"demo"}
     assert len({one["metric"]["node"] for one in prometheus.ask("ray_node_cpu_count")}) == 2
