@@ -90,9 +90,17 @@ def _outside(value: Any, vocabulary: int) -> float | None:
 
 
 def guarded(app: ASGIApp, served: Callable[[], Served]) -> ASGIApp:
-    """The application behind these refusals. A JSON body is read once, as a whole, before the engine reads the same messages."""
+    """The application behind these refusals. A JSON body is read once, as a whole, before the engine reads the same messages.
+
+    Its lifespan has begun before, since SGLang makes its handlers there; to begin it again would register its metrics a second time.
+    """
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
         if scope["type"] != "http" or scope["method"] not in ("POST", "PUT") or not scope["path"].startswith(_PATHS) or _form(scope):
             await app(scope, receive, send)
             return

@@ -182,3 +182,20 @@ async def test_a_client_that_leaves_while_it_sends() -> None:
 
     await guarded(app, lambda: SERVED)({"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}, receive, send)
     assert seen == ["http.request", "http.disconnect"]
+
+
+async def test_a_lifespan_that_has_begun_is_not_begun_again() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("SGLang's application is asked once more")
+
+    asked = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    answers: list[str] = []
+
+    async def receive() -> Any:
+        return next(asked)
+
+    async def send(message: Any) -> None:
+        answers.append(message["type"])
+
+    await guarded(app, lambda: SERVED)({"type": "lifespan"}, receive, send)
+    assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
