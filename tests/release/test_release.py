@@ -74,7 +74,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("clone") / "repository"
     run("git", "clone", "--quiet", str(ROOT), str(made))
     changelog = made / "CHANGELOG.md"
-    changelog.write_text(changelog.read_text().replace("## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - 2026-12-01", 1))
+    heading = "## [Unreleased]\n\nTo be released as 0.1.0.\n"
+    changelog.write_text(changelog.read_text().replace(heading, "## [Unreleased]\n\n## [0.1.0] - 2026-12-01\n", 1))
     (made / "build").mkdir()
     (made / "build/venv").symlink_to(ROOT / "build/venv")
     os.utime(made / "pyproject.toml", (0, 0))  # older than the environment, which is not made anew

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,25 @@ def tree(tmp_path: Path) -> Path:
     for name in ("pyproject.toml", "CHANGELOG.md"):
         shutil.copy(ROOT / name, tmp_path)
     changelog = tmp_path / "CHANGELOG.md"
-    changelog.write_text(changelog.read_text().replace("## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - 2026-12-01", 1))
+    heading = "## [Unreleased]\n\nTo be released as 0.1.0.\n"
+    changelog.write_text(changelog.read_text().replace(heading, "## [Unreleased]\n\n## [0.1.0] - 2026-12-01\n", 1))
     return tmp_path
+
+
+@pytest.fixture
+def pages(tree: Path) -> Path:
+    """The tree with its pages, and with an environment that is the one of these tests and newer than what it is made from."""
+    shutil.copytree(ROOT / "docs", tree / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():  # pages follow from all of it
+        if path.name not in (".git", "build") and not (tree / path.name).exists():
+            (tree / path.name).symlink_to(path)
+    os.utime(tree / "pyproject.toml", (0, 0))
+    python = tree / "build/venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tree / "build/venv/.done").touch()
+    return tree
 
 
 def step(tree: Path, name: str, *arguments: str, code: int = 0, **environment: str) -> str:
@@ -57,9 +76,23 @@ def test_each_says_what_it_does(path: Path) -> None:
         assert subprocess.run([path], capture_output=True, check=False).returncode == 64
 
 
-def test_check(tree: Path) -> None:
-    assert "- `make up`" in step(tree, "check", "v0.1.0")
-    assert "pyproject.toml has version 0.1.0" in step(tree, "check", "v0.2.0", code=65)
+def test_check(pages: Path) -> None:
+    told = step(pages, "check", "v0.1.0")
+    assert "- `make up`" in told
+    assert "o be released" not in told
+    assert "pyproject.toml has version 0.1.0" in step(pages, "check", "v0.2.0", code=65)
+
+
+def test_check_of_a_release_that_is_still_to_be(pages: Path) -> None:
+    changelog = pages / "CHANGELOG.md"
+    changelog.write_text(re.sub(r"(## \[0\.1\.0\].*\n)", "\\1\nTo be released as 0.1.0.\n", changelog.read_text(), count=1))
+    assert "CHANGELOG.md says 'To be released as 0.1.0.' under [0.1.0]; take that line out" in step(pages, "check", "v0.1.0", code=65)
+
+
+def test_check_of_a_page_that_is_stale(pages: Path) -> None:
+    page = pages / "docs/configuration.md"
+    page.write_text(page.read_text().replace("| `RSCAI_ROLE` |", "| `RSCAI_ROLL` |", 1))
+    assert "docs/generate.py: not up to date: configuration.md" in step(pages, "check", "v0.1.0", code=1)
 
 
 def test_sign_and_tag(tree: Path) -> None:
