@@ -98,13 +98,15 @@ class Daemon:
         """Push one tag; its digest.
 
         Raises:
-            DaemonError: the registry refuses, or does not answer.
+            DaemonError: the registry refuses, or does not answer, or Docker names no digest.
         """
         digest = ""
         for line in self._client.images.push(repository, tag, stream=True, decode=True):
             if "error" in line:
                 raise DaemonError(f"{repository}:{tag} cannot be pushed: {shortened(line['error'], 300)}; docker login?")
             digest = line.get("aux", {}).get("Digest", digest)
+        if not digest:
+            raise DaemonError(f"{repository}:{tag} was pushed and Docker names no digest for it; push it again.")
         return digest
 
 

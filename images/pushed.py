@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from images import command
 from images.errors import ContradictionError, DaemonError, NoImageError
 
 Command = list[str]
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,20 @@ def read(file: Path) -> Pushed:
 
     Raises:
         NoImageError: there is no such file.
-        ContradictionError: it holds something else.
+        ContradictionError: it holds something else, or no digest.
     """
     try:
-        return Pushed(**json.loads(file.read_text(encoding="utf-8")))
+        told = Pushed(**json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise NoImageError(f"{file} cannot be read ({error.strerror}); images.push writes it: .ci/release/push.") from error
     except (TypeError, ValueError) as error:
         raise ContradictionError(f"{file} is not what images.push writes ({error}); push the image again: .ci/release/push.") from error
+    if not DIGEST.fullmatch(str(told.digest)):
+        raise ContradictionError(
+            f"{file} has the digest {told.digest!r}, and a digest is sha256: and 64 hexadecimal digits; "
+            "push the image again: .ci/release/push."
+        )
+    return told
 
 
 def signing(pushed: Pushed, beside: Path, options: Sequence[str]) -> list[Command]:

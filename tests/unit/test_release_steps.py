@@ -16,6 +16,7 @@ from images.pushed import Pushed
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = sorted((ROOT / ".ci/release").iterdir())
+DIGEST = f"sha256:{'ab' * 32}"
 WITHOUT_ARGUMENTS = {"newest", "propose"}
 pytestmark = pytest.mark.issue(8)
 
@@ -60,11 +61,11 @@ def step(tree: Path, name: str, *arguments: str, code: int = 0, **environment: s
     return done.stdout if code == 0 else done.stderr
 
 
-def pushed(tree: Path, image: str = "vllm-cpu") -> str:
+def pushed(tree: Path, image: str = "vllm-cpu", digest: str = DIGEST) -> str:
     release = tree / "build/release"
     release.mkdir(parents=True, exist_ok=True)
     file = release / f"{image}.pushed.json"
-    file.write_text(Pushed(image, "registry.example.com/r", "sha256:abc", ["0.1.0-x", "0.1-x"], "sha256:def").as_json())
+    file.write_text(Pushed(image, "registry.example.com/r", digest, ["0.1.0-x", "0.1-x"], "sha256:def").as_json())
     return str(file.relative_to(tree))
 
 
@@ -103,9 +104,12 @@ def test_sign_and_tag(tree: Path) -> None:
         assert (tree / f"build/release/{image}.provenance.json").exists()
     lines = step(tree, "tag", *files).splitlines()
     assert lines[:2] == [
-        f"cosign copy --force registry.example.com/r@sha256:abc registry.example.com/r:{tag}" for tag in ("0.1.0-x", "0.1-x")
+        f"cosign copy --force registry.example.com/r@{DIGEST} registry.example.com/r:{tag}" for tag in ("0.1.0-x", "0.1-x")
     ]
     assert "images.push writes it" in step(tree, "tag", "none.json", code=66)
+    nothing = pushed(tree, digest="")
+    for name in ("sign", "tag"):
+        assert f"{nothing} has the digest '', and a digest is sha256:" in step(tree, name, nothing, code=65)
 
 
 def test_publish(tree: Path) -> None:

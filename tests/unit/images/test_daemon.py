@@ -99,6 +99,8 @@ def test_a_push() -> None:
     assert registry(lines=lines).push("r/o", "it") == "sha256:abc"
     with pytest.raises(DaemonError, match="r/o:it cannot be pushed: denied; docker login"):
         registry(lines=[{"status": "Preparing"}, {"error": "denied"}]).push("r/o", "it")
+    with pytest.raises(DaemonError, match="r/o:it was pushed and Docker names no digest for it"):
+        registry(lines=[{"status": "Pushed"}]).push("r/o", "it")
 
 
 def test_a_tag_in_a_registry() -> None:

@@ -16,6 +16,7 @@ from tests.unit.images.conftest import REVISION, FakeDaemon
 
 pytestmark = pytest.mark.issue(8)
 REPOSITORY = "registry.example.com/ray-serve-cai"
+NEW = f"sha256:{'ab' * 32}"
 TAGS = ["0.1.0-vllm0.32.0-cpu", "0.1-vllm-cpu", f"sha-{REVISION[:12]}-vllm-cpu", "20261126-vllm-cpu"]
 
 
@@ -30,8 +31,8 @@ class Registry(FakeDaemon):
         return self.there.get(name)
 
     def push(self, repository: str, tag: str) -> str:
-        self.there[f"{repository}:{tag}"] = "sha256:new"
-        return "sha256:new"
+        self.there[f"{repository}:{tag}"] = NEW
+        return NEW
 
 
 @pytest.fixture
@@ -45,22 +46,22 @@ def done(registry: Registry, *, replace: bool = False) -> Pushed:
 
 @pytest.mark.usefixtures("daemon")  # no commit is known here, so the label is believed
 def test_it_is_pushed_under_its_commit_and_the_other_tags_wait(registry: Registry) -> None:
-    assert done(registry) == Pushed("vllm-cpu", REPOSITORY, "sha256:new", TAGS, "sha256:abc")
-    assert registry.there == {f"{REPOSITORY}:{TAGS[2]}": "sha256:new"}
+    assert done(registry) == Pushed("vllm-cpu", REPOSITORY, NEW, TAGS, "sha256:abc")
+    assert registry.there == {f"{REPOSITORY}:{TAGS[2]}": NEW}
     assert registry.tagged == [("sha256:abc", REPOSITORY, TAGS[2:3])]
 
 
 @pytest.mark.usefixtures("daemon")
-@pytest.mark.parametrize(("there", "replace"), [("sha256:new", False), ("sha256:old", True)], ids=["the same", "replace"])
+@pytest.mark.parametrize(("there", "replace"), [(NEW, False), ("sha256:old", True)], ids=["the same", "replace"])
 def test_what_may_be_pushed_again(registry: Registry, there: str, replace: bool) -> None:
     registry.there[f"{REPOSITORY}:{TAGS[0]}"] = there
-    assert done(registry, replace=replace).digest == "sha256:new"
+    assert done(registry, replace=replace).digest == NEW
 
 
 @pytest.mark.usefixtures("daemon")
 def test_an_exact_tag_never_moves(registry: Registry) -> None:
     registry.there[f"{REPOSITORY}:{TAGS[0]}"] = "sha256:old"
-    with pytest.raises(ContradictionError, match=f"{TAGS[0]} is in the registry as sha256:old, and this image is sha256:new; raise"):
+    with pytest.raises(ContradictionError, match=f"{TAGS[0]} is in the registry as sha256:old, and this image is {NEW}; raise"):
         done(registry)
 
 
