@@ -26,9 +26,13 @@ class Registry(FakeDaemon):
     def __init__(self) -> None:
         super().__init__()
         self.there: dict[str, str] = {}
+        self.ids = {NEW: "sha256:abc"}
 
     def pushed(self, name: str) -> str | None:
         return self.there.get(name)
+
+    def id_of(self, subject: str) -> str | None:
+        return self.ids.get(subject.partition("@")[2])
 
     def push(self, repository: str, tag: str) -> str:
         self.there[f"{repository}:{tag}"] = NEW
@@ -59,9 +63,20 @@ def test_what_may_be_pushed_again(registry: Registry, there: str, replace: bool)
 
 
 @pytest.mark.usefixtures("daemon")
-def test_an_exact_tag_never_moves(registry: Registry) -> None:
+def test_an_exact_tag_never_moves_and_nothing_is_pushed(registry: Registry) -> None:
     registry.there[f"{REPOSITORY}:{TAGS[0]}"] = "sha256:old"
-    with pytest.raises(ContradictionError, match=f"{TAGS[0]} is in the registry as sha256:old, and this image is {NEW}; raise"):
+    with pytest.raises(ContradictionError, match=f"{TAGS[0]} is in the registry as sha256:old, which is another image than ray-serve-cai:vllm-cpu"):
+        done(registry)
+    assert list(registry.there.values()) == ["sha256:old"]
+    assert registry.tagged == []
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_same_image_under_another_digest(registry: Registry) -> None:
+    """Layers may have been compressed by another Docker."""
+    registry.there[f"{REPOSITORY}:{TAGS[0]}"] = "sha256:old"
+    registry.ids["sha256:old"] = "sha256:abc"
+    with pytest.raises(ContradictionError, match=f"as sha256:old, and the same image, packed otherwise, is {NEW} now; raise"):
         done(registry)
 
 
