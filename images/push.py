@@ -23,6 +23,7 @@ from images.daemon import Daemon, connect
 from images.errors import ContradictionError
 from images.known import Known, learn
 from images.pushed import Pushed
+from images.tags import REVISION
 
 _FIX = "raise the version, or let the tag move: images.push --replace."
 
@@ -50,7 +51,7 @@ def push(daemon: Daemon, known: Known, repository: str, *, replace: bool) -> Pus
         raise ContradictionError(
             f"{repository}:{exact} is in the registry as {there}, and the same image, packed otherwise, is {digest} now; {_FIX}"
         )
-    return Pushed(known.facts.image, repository, digest, known.tags, known.image.id)
+    return Pushed(known.facts.image, repository, digest, known.tags, known.image.id, known.image.labels[REVISION])
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -27,18 +27,25 @@ from images import command
 from images.errors import ContradictionError, DaemonError, NoImageError
 
 Command = list[str]
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+FORMS = {
+    "digest": (re.compile(r"sha256:[0-9a-f]{64}"), "sha256: and 64 hexadecimal digits"),
+    "revision": (re.compile(r"[0-9a-f]{40}"), "40 hexadecimal digits"),
+}
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image in a registry. ``id`` is Docker's own for it; ``tags`` are all that it is to have, the most exact first."""
+    """An image in a registry. ``id`` is Docker's own for it; ``tags`` are all that it is to have, the most exact first.
+
+    ``revision`` is the commit that it was built from, as its label says.
+    """
 
     image: str
     repository: str
     digest: str
     tags: list[str]
     id: str
+    revision: str
 
     @property
     def subject(self) -> str:
@@ -54,7 +61,7 @@ def read(file: Path) -> Pushed:
 
     Raises:
         NoImageError: there is no such file.
-        ContradictionError: it holds something else, or no digest.
+        ContradictionError: it holds something else, or no digest, or no revision.
     """
     try:
         told = Pushed(**json.loads(file.read_text(encoding="utf-8")))
@@ -62,11 +69,10 @@ def read(file: Path) -> Pushed:
         raise NoImageError(f"{file} cannot be read ({error.strerror}); images.push writes it: .ci/release/push.") from error
     except (TypeError, ValueError) as error:
         raise ContradictionError(f"{file} is not what images.push writes ({error}); push the image again: .ci/release/push.") from error
-    if not DIGEST.fullmatch(str(told.digest)):
-        raise ContradictionError(
-            f"{file} has the digest {told.digest!r}, and a digest is sha256: and 64 hexadecimal digits; "
-            "push the image again: .ci/release/push."
-        )
+    for key, (form, words) in FORMS.items():
+        value = getattr(told, key)
+        if not form.fullmatch(str(value)):
+            raise ContradictionError(f"{file} has the {key} {value!r}, and a {key} is {words}; push the image again: .ci/release/push.")
     return told
 
 

@@ -157,8 +157,9 @@ def test_all_steps_of_a_release(clone: Path, registry: str, cosign: Path) -> Non
         assert bill["predicate"] == json.loads((release / f"{told['image']}.cdx.json").read_text())
         source = attested(str(cosign), *check, "--type", "slsaprovenance1", name)
         assert source["subject"][0]["digest"]["sha256"] == told["digest"].removeprefix("sha256:")
-        commit = run("git", "-C", str(clone), "rev-parse", "HEAD").stdout.strip()
-        assert source["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"] == commit
+        label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+        commit = run("docker", "image", "inspect", "--format", label, told["id"]).stdout.strip()
+        assert source["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"] == commit == told["revision"]
     strangers = clone / "build/strangers"
     strangers.mkdir()
     subprocess.run([cosign, "generate-key-pair"], cwd=strangers, env=os.environ | keys, capture_output=True, check=True)
