@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,16 @@ from images.surroundings import Surroundings, files, without_passwords
 
 LOG = ROOT / "build" / "image.log"
 SOURCES = ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE")
+
+
+def need_docker() -> None:
+    """See that there is a Docker to ask.
+
+    Raises:
+        BuildError: there is none.
+    """
+    if not shutil.which("docker"):
+        raise BuildError("there is no docker command here; install Docker, or run: compose/docker-engine.sh", build_errors.UNREACHABLE)
 
 
 def new_log() -> None:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from images.build_errors import UNREACHABLE, BuildError
+
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 PLATFORM = "x86_64-manylinux_2_35"
 """glibc of Ubuntu 22.04, the oldest base."""
@@ -130,7 +132,10 @@ class _Resolver:
             command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--quiet"]
             if hashes:
                 command.append("--generate-hashes")
-            done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment)
+            try:
+                done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment)
+            except FileNotFoundError as error:
+                raise BuildError("there is no uv on the PATH; take the environment's: make locks", UNREACHABLE) from error
         if done.returncode:
             raise LockError(done.stderr)
         return done.stdout

@@ -6,7 +6,7 @@
 The second command is for the machine without a network, after this clone and the directory were carried there. The directory holds the
 base image, Debian packages, the build tools and each image's wheels. Standard library only, as images/build.py.
 
-Exit codes: those of images/build.sh.
+Exit codes: those of images/build.sh, and 73 the directory cannot be written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from images import buildkit, command, plan
 from images.build_errors import BUILD, BuildError
 from images.buildkit import say
-from images.errors import UsageError
+from images.errors import OutputError
 from images.matrix import IMAGES, ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import Surroundings, for_cuda, surroundings
@@ -66,6 +66,7 @@ def collect(wanted: Sequence[str], place: Path) -> None:
     versions = json.loads((IMAGES / "versions.json").read_text())
     images = list(dict.fromkeys(name.removesuffix("-cai") for name in plan.expand(wanted, names(versions))))
     around = replace(surroundings(os.environ, pip_settings()), wheelhouse=None)
+    buildkit.need_docker()
     buildkit.new_log()
     place.mkdir(parents=True, exist_ok=True)
     _save(os.environ.get("BASE_IMAGE") or versions["base_image"], place / "base.tar")
@@ -111,21 +112,30 @@ def _link(wheels: Path) -> None:
             file.hardlink_to(other)
 
 
-def main() -> int:
-    """Collect what the command line names."""
+def run(arguments: Sequence[str]) -> None:
+    """Do what the command line says.
+
+    Raises:
+        BuildError: something cannot be had.
+        OutputError: the directory cannot be written.
+    """
     parser = command.Parser(prog="images.wheelhouse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="*", help="an image or a group (default: the CPU images)")
     parser.add_argument("--into", type=Path, default=ROOT / "build/wheelhouse", help="the directory (default: build/wheelhouse)")
+    given = parser.parse_args(arguments)
     try:
-        arguments = parser.parse_args()
-        collect(arguments.target, arguments.into.resolve())
-    except (BuildError, UsageError) as error:
-        print(f"ray-serve-cai: error: {error}", file=sys.stderr)
-        return error.exit_code
+        collect(given.target, given.into.resolve())
+    except OSError as error:
+        raise OutputError(f"{given.into} cannot be written ({error.strerror}); free some space, or use another: --into.") from error
+
+
+def main() -> int:
+    """The command; its exit code."""
+    try:
+        return command.main(run, None)
     except KeyboardInterrupt:
         print("ray-serve-cai: error: interrupted; what was complete is kept.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

