@@ -10,8 +10,8 @@ WHEELHOUSE=build/wheelhouse (make wheelhouse) nothing is asked of any network. C
 prints stays in build/image.log. Standard library only: it runs before there is an environment.
 
 Exit codes: 64 no such target, 66 the CA bundle or the wheelhouse cannot be read, 69 Docker, a registry, an index or an archive does
-not answer, 70 a step failed, 74 the disk is full or nearly so, 78 the pins do not go together or a file is not the pinned one, 130
-interrupted.
+not answer, 70 a step failed, 74 the disk is full or nearly so, 78 the pins do not go together, a file is not the pinned one, or
+pip cannot read its settings, 130 interrupted.
 """
 
 from __future__ import annotations
