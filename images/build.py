@@ -48,6 +48,8 @@ def build(wanted: Sequence[str]) -> None:
     if around.wheelhouse:
         for image in images:
             wheelhouse.check(around.wheelhouse, image, wheelhouse.digests(image))
+        base = wheelhouse.base_image()
+        wheelhouse.check_base(around.wheelhouse, base, wheelhouse.layers(base))
     buildkit.new_log()
     for batch in plan.batches(images):
         if root := _local_root():

@@ -32,6 +32,9 @@ from images.matrix import IMAGES, ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import Surroundings, for_cuda, surroundings
 
+BASE = "BASE"
+"""The file that says which base image the Debian packages are for: its name, and its layers as Docker prints them."""
+
 
 def digests(image: str) -> dict[str, str]:
     """What COMPLETE holds in the directories that an image is built from: SHA-256 of the locks, one after another."""
@@ -57,6 +60,39 @@ def check(place: Path, image: str, wanted: Mapping[str, str]) -> None:
             raise BuildError(f"WHEELHOUSE is '{place}', and its {directory} are for other versions than images/locks here; {fix}", 78)
 
 
+def base_image() -> str:
+    """The base image that builds take here."""
+    return os.environ.get("BASE_IMAGE") or str(json.loads((IMAGES / "versions.json").read_text())["base_image"])
+
+
+def layers(image: str) -> str:
+    """The digests of an image's layers, which are the same wherever it is; empty where Docker does not have it."""
+    return buildkit.said("docker", "image", "inspect", "--format", "{{json .RootFS.Layers}}", image)
+
+
+def check_base(place: Path, image: str, found: str) -> None:
+    """Refuse to build on another base image than the one that a wheelhouse's Debian packages are for; ``found`` is of `layers`.
+
+    Raises:
+        BuildError: it is another, it is not here, or the wheelhouse does not say which it was.
+    """
+    base = place / BASE
+    if not base.is_file():
+        raise BuildError(
+            f"WHEELHOUSE is '{place}', which does not say for which base image it is; collect it anew, with a network: make wheelhouse",
+            66,
+        )
+    name, collected = base.read_text().split("\n")[:2]
+    if not found:
+        raise BuildError(f"WHEELHOUSE is '{place}', and its base image {image} is not in Docker; load it: images/base.sh", 66)
+    if found != collected:
+        raise BuildError(
+            f"WHEELHOUSE is '{place}', and its Debian packages are for the base image {name} of its base.tar, not for the {image} here; "
+            f"take that one: docker load --input {place}/base.tar; export BASE_IMAGE={name}",
+            78,
+        )
+
+
 def collect(wanted: Sequence[str], place: Path) -> None:
     """Fill ``place``; what is there and fits is kept.
 
@@ -69,8 +105,11 @@ def collect(wanted: Sequence[str], place: Path) -> None:
     buildkit.need_docker()
     buildkit.new_log()
     place.mkdir(parents=True, exist_ok=True)
-    _save(os.environ.get("BASE_IMAGE") or versions["base_image"], place / "base.tar")
+    base = base_image()
+    (place / BASE).unlink(missing_ok=True)
+    _save(base, place / "base.tar")
     _fill(place, "debs", "collected-debs", around)
+    (place / BASE).write_text(f"{base}\n{layers(base)}\n")  # with it, base image and Debian packages are of one kind
     for image in images:
         for directory, digest in digests(image).items():
             complete = place / directory / "COMPLETE"

