@@ -5,7 +5,7 @@
     images/build.sh cai                  # all Cloudera AI runtimes
     images/build.sh --list all           # their names
 
-This machine's pip settings, extra wheels and CA bundle are used for the build and stay out of the image, as does DEBIAN_MIRROR. With
+This machine's pip settings, extra wheels, CA bundle, proxies and DEBIAN_MIRROR are used for the build and stay out of the image. With
 WHEELHOUSE=build/wheelhouse (make wheelhouse) nothing is asked of any network. CUDA images are built one after another. What BuildKit
 prints stays in build/image.log. Standard library only: it runs before there is an environment.
 
@@ -50,7 +50,7 @@ def build(wanted: Sequence[str]) -> None:
             wheelhouse.check(around.wheelhouse, image, wheelhouse.digests(image))
         base = wheelhouse.base_image()
         wheelhouse.check_base(around.wheelhouse, base, wheelhouse.layers(base))
-    buildkit.new_log()
+    buildkit.begin(around)
     for batch in plan.batches(images):
         if root := _local_root():
             # Under any of its names an image that is here means that most of its layers are.

@@ -31,10 +31,12 @@ def need_docker() -> None:
         raise BuildError("there is no docker command here; install Docker, or run: compose/docker-engine.sh", build_errors.UNREACHABLE)
 
 
-def new_log() -> None:
-    """Begin the log anew."""
+def begin(around: Surroundings) -> None:
+    """Begin the log anew, and say what of this machine no step can use."""
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
+    for name in around.left_out:
+        say(f"{name} is a proxy at localhost, which is another one in a step of a build; it is left out: name this machine's address")
 
 
 def bake(targets: Sequence[str], around: Surroundings, **variables: str) -> None:
@@ -68,7 +70,8 @@ def bake(targets: Sequence[str], around: Surroundings, **variables: str) -> None
             text=True,
             errors="replace",
             cwd=ROOT,
-            env=os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"} | given | variables,  # wheels may lie outside of the clone
+            # wheels may lie outside of the clone
+            env=os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"} | dict(around.proxies) | given | variables,
         ) as process:
             assert process.stdout is not None
             for phase in progress(read(process.stdout), targets[0]):

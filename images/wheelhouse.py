@@ -103,7 +103,7 @@ def collect(wanted: Sequence[str], place: Path) -> None:
     images = list(dict.fromkeys(name.removesuffix("-cai") for name in plan.expand(wanted, names(versions))))
     around = replace(surroundings(os.environ, pip_settings()), wheelhouse=None)
     buildkit.need_docker()
-    buildkit.new_log()
+    buildkit.begin(around)
     place.mkdir(parents=True, exist_ok=True)
     base = base_image()
     (place / BASE).unlink(missing_ok=True)
