@@ -3,6 +3,7 @@
 #
 # All there: says nothing and returns at once. Otherwise, as root on Debian or Ubuntu, it installs what is
 # missing from the distribution's packages and starts the daemon; RSCAI_INSTALL_DOCKER=no forbids installing.
+# Debian 12 takes them from DEBIAN_MIRROR, or from where its own apt sources take theirs.
 # Asks nothing. Exit codes: 0 ready, 69 no usable engine (one line says what and how to get it).
 set -euo pipefail
 
@@ -28,13 +29,28 @@ os_field() { (
   printf '%s' "${!1:-}"
 ); }
 
-# The archive that this machine's own apt sources use, whichever format they are written in.
+# The archive of DEBIAN_MIRROR, or that of this machine's own apt sources, whichever format they are written in.
 apt_mirror() {
-  local codename=$1 uri
-  # shellcheck disable=SC2016  # apt's own fields
-  uri=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-    awk -v c="$codename" '$1 == c || $1 ~ /^(old)*stable$/ { print $2; exit }')
-  printf '%s' "${uri:-http://deb.debian.org/debian/}"
+  local codename=$1 uri=${DEBIAN_MIRROR:-}
+  if [ -z "$uri" ]; then
+    # shellcheck disable=SC2016  # apt's own fields
+    uri=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+      awk -v c="$codename" '$1 == c || $1 ~ /^(old)*stable$/ { print $2; exit }')
+  fi
+  uri=${uri:-http://deb.debian.org/debian}
+  printf '%s/' "${uri%/}"
+}
+
+without_password() { sed -E 's#//[^/[:space:]]*@#//#' <<<"$1"; }
+
+# What apt's auth.conf.d says of an address with a user and a password; nothing for one without.
+apt_login() {
+  local login=${1#*://}
+  login=${login%%/*}
+  [ "$login" != "${login%@*}" ] || return 0
+  login=${login%@*}
+  login=${login//%/\\x} # %40 is an @
+  printf 'machine %s login %b password %b\n' "$(without_password "$1")" "${login%%:*}" "${login#*:}"
 }
 
 apt_install() {
@@ -45,11 +61,13 @@ apt_install() {
 # Debian 12 has neither an engine >= 24 nor Compose v2. The next release's packages run on it as they are;
 # pinned at 100, nothing else is ever taken from there.
 add_trixie() {
-  local mirror
+  local mirror login
   mirror=$(apt_mirror bookworm)
-  say "adding Debian 13 (trixie) from $(sed -E 's#//[^/[:space:]]*@#//#' <<<"$mirror"), pinned at 100, for Docker's packages only"
+  say "adding Debian 13 (trixie) from $(without_password "$mirror"), pinned at 100, for Docker's packages only"
   printf 'Types: deb\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: %s\n' \
-    "$mirror" /usr/share/keyrings/debian-archive-keyring.gpg >/etc/apt/sources.list.d/rscai-trixie.sources
+    "$(without_password "$mirror")" /usr/share/keyrings/debian-archive-keyring.gpg >/etc/apt/sources.list.d/rscai-trixie.sources
+  login=$(apt_login "$mirror")
+  [ -z "$login" ] || (umask 077 && echo "$login" >/etc/apt/auth.conf.d/rscai-trixie.conf) # the sources are everybody's to read
   printf 'Package: *\nPin: release n=trixie\nPin-Priority: 100\n' >/etc/apt/preferences.d/rscai-trixie
 }
 

@@ -163,7 +163,7 @@ HOST = {
     "HF_HUB_OFFLINE": ("none", "Passed to the nodes, and not to `fetch`."),
     "SSL_CERT_FILE": ("none", "CA bundle for builds behind a proxy that opens TLS; else that of `PIP_CERT` or `REQUESTS_CA_BUNDLE`."),
     "IMAGE": ("the one that is built", "An image that Docker has or pulls; `make up` then builds none."),
-    "DEBIAN_MIRROR": ("none", "Where builds take Debian packages from; [behind a firewall](offline.md)."),
+    "DEBIAN_MIRROR": ("none", "Where builds, and Docker on Debian 12, take packages from; [behind a firewall](offline.md)."),
     "DEBIAN_SECURITY_MIRROR": ("`DEBIAN_MIRROR` and `-security`", "Where its security updates are; empty: nowhere."),
     "WHEELHOUSE": ("none", "What `make wheelhouse` collected: builds take everything from there, and nothing from a network."),
     "BASE_IMAGE": ("the one in `images/versions.json`", "Another base image for the build."),

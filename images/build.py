@@ -5,13 +5,13 @@
     images/build.sh cai                  # all Cloudera AI runtimes
     images/build.sh --list all           # their names
 
-This machine's pip settings, extra wheels and CA bundle are used for the build and stay out of the image, as does DEBIAN_MIRROR. With
+This machine's pip settings, extra wheels, CA bundle, proxies and DEBIAN_MIRROR are used for the build and stay out of the image. With
 WHEELHOUSE=build/wheelhouse (make wheelhouse) nothing is asked of any network. CUDA images are built one after another. What BuildKit
 prints stays in build/image.log. Standard library only: it runs before there is an environment.
 
 Exit codes: 64 no such target, 66 the CA bundle or the wheelhouse cannot be read, 69 Docker, a registry, an index or an archive does
-not answer, 70 a step failed, 74 the disk is full or nearly so, 78 the pins do not go together or a file is not the pinned one, 130
-interrupted.
+not answer, 70 a step failed, 74 the disk is full or nearly so, 78 the pins do not go together, a file is not the pinned one, or
+pip cannot read its settings, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from images import build_errors, buildkit, command, plan, wheelhouse
+from images import buildkit, command, plan, wheelhouse
 from images.build_errors import BuildError
 from images.buildkit import said, say
-from images.errors import UsageError
 from images.matrix import ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import for_cuda, surroundings
@@ -45,12 +44,13 @@ def build(wanted: Sequence[str]) -> None:
     images = plan.expand(wanted, groups())
     around = surroundings(os.environ, pip_settings())
     prefix = os.environ.get("TAG_PREFIX", PREFIX)
-    if not shutil.which("docker"):
-        raise BuildError("there is no docker command here; install Docker, or run: compose/docker-engine.sh", build_errors.UNREACHABLE)
+    buildkit.need_docker()
     if around.wheelhouse:
         for image in images:
             wheelhouse.check(around.wheelhouse, image, wheelhouse.digests(image))
-    buildkit.new_log()
+        base = wheelhouse.base_image()
+        wheelhouse.check_base(around.wheelhouse, base, wheelhouse.layers(base))
+    buildkit.begin(around)
     for batch in plan.batches(images):
         if root := _local_root():
             # Under any of its names an image that is here means that most of its layers are.
@@ -83,24 +83,29 @@ def _local_root() -> Path | None:
     return root if root.is_dir() else None
 
 
-def main() -> int:
-    """Build what the command line names."""
+def run(arguments: Sequence[str]) -> None:
+    """Do what the command line says.
+
+    Raises:
+        BuildError: something is missing, or a build failed.
+    """
     parser = command.Parser(prog="images/build.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="*", help="an image or a group (default: the CPU images)")
     parser.add_argument("--list", action="store_true", help="print the names of the images, and build nothing")
+    given = parser.parse_args(arguments)
+    if given.list:
+        print("\n".join(plan.expand(given.target, groups())))
+    else:
+        build(given.target)
+
+
+def main() -> int:
+    """The command; its exit code."""
     try:
-        given = parser.parse_args()
-        if given.list:
-            print("\n".join(plan.expand(given.target, groups())))
-        else:
-            build(given.target)
-    except (BuildError, UsageError) as error:
-        print(f"ray-serve-cai: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return command.main(run, None)
     except KeyboardInterrupt:
         print("ray-serve-cai: error: interrupted; images that were not done keep the tags they had.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

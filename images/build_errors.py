@@ -43,6 +43,12 @@ _COMMAND = re.compile(r'^process ".*" did not complete successfully: ')
 _STAGE = re.compile(r"^\[(?:\S+ )?([^\s/]+)(?: +\d+/\d+)?\] ")
 _TROUBLE = re.compile(r"error|fail|cannot|could not|couldn't|unable|no such|not found|denied|invalid|unknown", re.IGNORECASE)
 _INDEX = "set pip's index-url to an index that this machine reaches (pip config set global.index-url URL)."
+_PYTORCH = "name an index that has its CPU builds in PIP_EXTRA_INDEX_URL, or a directory that has them in pip's find-links."
+_SERVERS = r"(dns error|Connection refused|Connection reset|[^\n:]*timed out|Network is unreachable|HTTP status [^\n]*?\))"
+_SOCKETS = (
+    r"(?:HTTPS?Connection|'ProxyError|NewConnectionError|ConnectTimeoutError).*?(Name or service not known|Temporary failure in name "
+    r"resolution|Connection refused|timed out|Network is unreachable|Cannot connect to proxy)[^\n]*?: "
+)
 _RULES: tuple[tuple[str, str, int], ...] = (
     (
         r"no space left on device|disk quota exceeded",
@@ -80,20 +86,51 @@ _RULES: tuple[tuple[str, str, int], ...] = (
         PINS,
     ),
     (
+        r"An index \((\S+?pytorch\.org\S+)\) returned a (\d+ [\w ]+?) error",
+        "PyTorch's own index {0} refuses: {1}; " + _PYTORCH,
+        UNREACHABLE,
+    ),
+    (
+        r"(?:Failed to fetch: |error sending request for url \()(https?://[^\s/]*pytorch\.org/[^\s)`]+).*?" + _SERVERS,
+        "PyTorch's own index does not answer: {0}: {1}; " + _PYTORCH,
+        UNREACHABLE,
+    ),
+    (
+        _SOCKETS + r"(/whl/cpu/\S+)",
+        "PyTorch's own index does not answer pip at {1}: {0}; " + _PYTORCH,
+        UNREACHABLE,
+    ),
+    (
         r"An index \((\S+)\) returned a (\d+ [\w ]+?) error",
         "the package index {0} refuses: {1}; check its address and password, or " + _INDEX,
         UNREACHABLE,
     ),
     (
-        r"(?:Failed to fetch: |error sending request for url \()(https?://[^\s)`]+).*?"
-        r"(dns error|Connection refused|Connection reset|[^\n:]*timed out|Network is unreachable|HTTP status [^\n]*?\))",
+        r"(?:Failed to fetch: |error sending request for url \()(https?://[^\s)`]+).*?" + _SERVERS,
         "the package index does not answer: {0}: {1}; " + _INDEX,
         UNREACHABLE,
     ),
     (
-        r"(?:HTTPS?Connection|'ProxyError|NewConnectionError|ConnectTimeoutError).*?(Name or service not known|Temporary failure in name "
-        r"resolution|Connection refused|timed out|Network is unreachable|Cannot connect to proxy)[^\n]*?: (/\S+)",
+        _SOCKETS + r"(/\S+)",
         "the package index does not answer pip at {1}: {0}; " + _INDEX,
+        UNREACHABLE,
+    ),
+    (
+        r"^W: (https://\S+): No system certificates available",
+        "the base image has no certificates with which to check the package archive {0}; name a CA bundle in SSL_CERT_FILE, "
+        "or give an http:// address in DEBIAN_MIRROR.",
+        UNREACHABLE,
+    ),
+    (
+        r"^[WE]: Failed to fetch (https://\S+)\s+Certificate verification failed: ([^\n]+?)\s+Could not handshake",
+        "the certificate of the package archive {0} is not trusted here ({1}); name the CA bundle of this network in SSL_CERT_FILE, "
+        "or give an http:// address in DEBIAN_MIRROR.",
+        UNREACHABLE,
+    ),
+    (
+        r"\A(?!.*^Err:\d+ \S+ [a-z]+(?:-updates)? ).*^Err:\d+ (https?://\S+) \S+-security Release\n\s+(404\s+Not Found)",
+        "the package archive has no security updates at {0}: {1}; name their address in DEBIAN_SECURITY_MIRROR (unless set, it is that of "
+        "DEBIAN_MIRROR and -security), or set it to nothing to go without.",
         UNREACHABLE,
     ),
     (
@@ -109,7 +146,7 @@ _RULES: tuple[tuple[str, str, int], ...] = (
     (
         r"cause: Because (?:there is no version of (\S+)|(\S+) was not found in the package registry|(\S+) was not found in the provided "
         r"package locations) and (?:you require|\S+ depends on) \S+, we can conclude that your requirements are unsatisfiable",
-        "no index and no directory of wheels here has {0}, which is pinned; name one that has it in pip's index-url or find-links, "
+        "no index and no directory of wheels here has {0}, which is pinned; name one in pip's index-url, extra-index-url or find-links, "
         "or change the pin in images/versions.json and run: make locks",
         PINS,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,22 @@ LOG = ROOT / "build" / "image.log"
 SOURCES = ("images", "ray_serve_cai", "pyproject.toml", "README.md", "LICENSE")
 
 
-def new_log() -> None:
-    """Begin the log anew."""
+def need_docker() -> None:
+    """See that there is a Docker to ask.
+
+    Raises:
+        BuildError: there is none.
+    """
+    if not shutil.which("docker"):
+        raise BuildError("there is no docker command here; install Docker, or run: compose/docker-engine.sh", build_errors.UNREACHABLE)
+
+
+def begin(around: Surroundings) -> None:
+    """Begin the log anew, and say what of this machine no step can use."""
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
+    for name in around.left_out:
+        say(f"{name} is a proxy at localhost, which is another one in a step of a build; it is left out: name this machine's address")
 
 
 def bake(targets: Sequence[str], around: Surroundings, **variables: str) -> None:
@@ -57,7 +70,8 @@ def bake(targets: Sequence[str], around: Surroundings, **variables: str) -> None
             text=True,
             errors="replace",
             cwd=ROOT,
-            env=os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"} | given | variables,  # wheels may lie outside of the clone
+            # wheels may lie outside of the clone
+            env=os.environ | {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"} | dict(around.proxies) | given | variables,
         ) as process:
             assert process.stdout is not None
             for phase in progress(read(process.stdout), targets[0]):

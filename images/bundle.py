@@ -7,7 +7,8 @@ There:
     tar -xf ray-serve-cai-0.1.0-vllm0.32.0-cpu.tar
     ray-serve-cai-0.1.0-vllm0.32.0-cpu/start              # MODEL=/path/to/model WORKERS=2, as for make up
 
-The image gets its release tag, under which it is saved. Needs disk for the compressed image twice.
+The image gets its release tag, under which it is saved; -dirty stands behind it, also in the archive's name, where the image was not built
+from a commit. Needs disk for the compressed image twice.
 
 Exit codes: 64 the command line cannot be used, 65 the image says of itself what is not so, 66 there is no such image,
 69 Docker does not answer, 70 the image cannot be saved, 73 the archive cannot be written.
@@ -49,6 +50,8 @@ FILES = (
 )
 START = ROOT / "compose" / "start.sh"
 BLOCK = 1 << 20
+DIRTY = "-dirty"
+"""What the tag of an image ends with that is not what a commit makes: it must not pass for a release, here or where it is carried to."""
 
 
 def bundle(image: str, into: Path) -> Path:
@@ -59,9 +62,9 @@ def bundle(image: str, into: Path) -> Path:
     """
     with connect() as daemon:
         known = learn(daemon, image)
+        tag = known.tags[0] + (DIRTY if known.notes else "")
         if known.notes:
-            _say(f"the image is none of a release: {'; '.join(known.notes)}")
-        tag = known.tags[0]
+            _say(f"the image is none of a release, so its tag is {tag}: {'; '.join(known.notes)}")
         daemon.tag(known.image.id, known.repository, [tag])
         layers = daemon.layers(image)
     name = f"{known.repository.replace('/', '-')}-{tag}"

@@ -22,13 +22,15 @@ def section(changelog: str, version: str) -> str:
     """What stands under a version's heading, without the heading.
 
     Raises:
-        ContradictionError: there is no such section, or nothing in it.
+        ContradictionError: there is no such section, nothing in it, or it says that the version is still to be released.
     """
     found = re.search(rf"^## \[{re.escape(version)}\][^\n]*\n(.*?)(?=^## \[|\Z)", changelog, re.MULTILINE | re.DOTALL)
     if not found:
         raise ContradictionError(f"CHANGELOG.md has no section [{version}]; give what is under [Unreleased] that heading.")
     if not found[1].strip():
         raise ContradictionError(f"CHANGELOG.md says nothing under [{version}]; write what users will notice.")
+    if waiting := re.search(r"^To be released.*$", found[1], re.MULTILINE | re.IGNORECASE):
+        raise ContradictionError(f"CHANGELOG.md says {waiting[0]!r} under [{version}]; take that line out, and tag the commit without it.")
     return found[1].strip() + "\n"
 
 

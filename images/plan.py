@@ -48,6 +48,8 @@ def settings(images: Iterable[str], around: Surroundings, scratch: Path) -> list
         options.append(f"*.secrets=id=ca,src={around.ca}")
     options += [f"*.secrets=id={name.partition('.')[0]},src={scratch / name}" for name in files(around)]
     for image in images:
+        # Without a value bake takes that of its environment, which no list of processes shows; Docker keeps these out of images.
+        options += [f"{image}.args.{name}" for name, _ in around.proxies if not around.wheelhouse]
         contexts = contexts_of(image, around)
         options += [f"{image}.contexts.{name}={place}" for name, place in contexts.items()]
         if contexts or around.extra:

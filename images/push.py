@@ -4,7 +4,8 @@
 
 The other tags, those that people use, are in the file, and images.pushed gives them once the image is signed. All are those of
 images.tagger: derived from what is in the image. The exact one, such as 0.1.0-vllm0.32.0-cpu, never moves to other contents; an image
-that would take it is refused here already, unless --replace. So is one that was not built from a commit. Log in first: docker login.
+that would take it is refused here already, before anything is pushed, unless --replace. So is one that was not built from a commit. Log in
+first: docker login.
 
 Exit codes: 64 the command line cannot be used, 65 the image says of itself what is not so, has no commit, or its tag is taken, 66 there is
 no such image, 69 Docker or the registry does not answer, 70 the image cannot be looked into, 73 the file cannot be written.
@@ -22,6 +23,9 @@ from images.daemon import Daemon, connect
 from images.errors import ContradictionError
 from images.known import Known, learn
 from images.pushed import Pushed
+from images.tags import REVISION
+
+_FIX = "raise the version, or let the tag move: images.push --replace."
 
 
 def push(daemon: Daemon, known: Known, repository: str, *, replace: bool) -> Pushed:
@@ -35,16 +39,19 @@ def push(daemon: Daemon, known: Known, repository: str, *, replace: bool) -> Pus
         raise ContradictionError(f"{known.name} is not pushed: {'; '.join(known.notes)}.")
     exact = known.tags[0]
     (tag,) = (tag for tag in known.tags if tag.startswith("sha-"))
+    there = None if replace else daemon.pushed(f"{repository}:{exact}")
+    if there and known.image.id not in (there, daemon.id_of(f"{repository}@{there}")):
+        raise ContradictionError(
+            f"{repository}:{exact} is in the registry as {there}, which is another image than {known.name}; nothing was pushed: {_FIX}"
+        )
     daemon.tag(known.image.id, repository, [tag])
     print(f"push: {repository}:{tag}", file=sys.stderr, flush=True)
     digest = daemon.push(repository, tag)
-    there = daemon.pushed(f"{repository}:{exact}")
-    if there not in (None, digest) and not replace:
+    if there and there != digest:
         raise ContradictionError(
-            f"{repository}:{exact} is in the registry as {there}, and this image is {digest}; "
-            "raise the version, or let the tag move: images.push --replace."
+            f"{repository}:{exact} is in the registry as {there}, and the same image, packed otherwise, is {digest} now; {_FIX}"
         )
-    return Pushed(known.facts.image, repository, digest, known.tags, known.image.id)
+    return Pushed(known.facts.image, repository, digest, known.tags, known.image.id, known.image.labels[REVISION])
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -26,17 +27,25 @@ from images import command
 from images.errors import ContradictionError, DaemonError, NoImageError
 
 Command = list[str]
+FORMS = {
+    "digest": (re.compile(r"sha256:[0-9a-f]{64}"), "sha256: and 64 hexadecimal digits"),
+    "revision": (re.compile(r"[0-9a-f]{40}"), "40 hexadecimal digits"),
+}
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image in a registry. ``id`` is Docker's own for it; ``tags`` are all that it is to have, the most exact first."""
+    """An image in a registry. ``id`` is Docker's own for it; ``tags`` are all that it is to have, the most exact first.
+
+    ``revision`` is the commit that it was built from, as its label says.
+    """
 
     image: str
     repository: str
     digest: str
     tags: list[str]
     id: str
+    revision: str
 
     @property
     def subject(self) -> str:
@@ -52,14 +61,19 @@ def read(file: Path) -> Pushed:
 
     Raises:
         NoImageError: there is no such file.
-        ContradictionError: it holds something else.
+        ContradictionError: it holds something else, or no digest, or no revision.
     """
     try:
-        return Pushed(**json.loads(file.read_text(encoding="utf-8")))
+        told = Pushed(**json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise NoImageError(f"{file} cannot be read ({error.strerror}); images.push writes it: .ci/release/push.") from error
     except (TypeError, ValueError) as error:
         raise ContradictionError(f"{file} is not what images.push writes ({error}); push the image again: .ci/release/push.") from error
+    for key, (form, words) in FORMS.items():
+        value = getattr(told, key)
+        if not form.fullmatch(str(value)):
+            raise ContradictionError(f"{file} has the {key} {value!r}, and a {key} is {words}; push the image again: .ci/release/push.")
+    return told
 
 
 def signing(pushed: Pushed, beside: Path, options: Sequence[str]) -> list[Command]:

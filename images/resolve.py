@@ -8,6 +8,7 @@ toolkit's, what the engine needs besides, and what is left for Ray and this pack
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -17,9 +18,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from images.build_errors import PINS, UNREACHABLE, BuildError
+from images.surroundings import without_passwords
+
 PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 PLATFORM = "x86_64-manylinux_2_35"
 """glibc of Ubuntu 22.04, the oldest base."""
+UV_NAMES = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
+"""uv's names of pip's settings."""
 LAYERS = ("torch", "engine", "ray", "cai")
 NAME = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?(==\S+)")
 
@@ -93,14 +99,38 @@ def entries(lock: str) -> dict[str, str]:
 
 
 def pip_settings() -> dict[str, str]:
-    """This machine's pip settings under the names that uv knows; indexes that are files are left out, since builds do not see them."""
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=False, stdout=subprocess.PIPE, text=True).stdout
-    lines = sorted(listed.splitlines(), key=lambda line: line.startswith(":env:"))  # the environment goes before files
-    found = {key.rsplit(".", 1)[1]: value.strip("'") for key, _, value in (line.partition("=") for line in lines)}
+    """This machine's pip settings under the names that uv knows; indexes that are files are left out, since builds do not see them.
+
+    A Python without pip knows only those of the environment, and that is said.
+
+    Raises:
+        BuildError: pip cannot read its configuration.
+    """
+    found = _pip_config() if importlib.util.find_spec("pip") else _pip_variables()
     extra = [url for url in found.get("extra-index-url", "").replace("\\n", " ").split() if url.startswith(("http://", "https://"))]
     found["extra-index-url"] = " ".join(extra)
-    names = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
-    return {"UV_NATIVE_TLS": "1"} | {uv: found[pip] for pip, uv in names.items() if found.get(pip)}
+    return {"UV_NATIVE_TLS": "1"} | {uv: found[pip] for pip, uv in UV_NAMES.items() if found.get(pip)}
+
+
+def _pip_config() -> dict[str, str]:
+    """What pip says of itself, its files and its variables."""
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=False, capture_output=True, text=True)
+    if done.returncode:
+        why = without_passwords(" ".join(done.stderr.split())) or f"exit code {done.returncode}"
+        raise BuildError(f"pip's settings cannot be read: {why}; mend that file, or name another one in PIP_CONFIG_FILE.", PINS)
+    lines = sorted(done.stdout.splitlines(), key=lambda line: line.startswith(":env:"))  # the environment goes before files
+    return {key.rsplit(".", 1)[1]: value.strip("'") for key, _, value in (line.partition("=") for line in lines)}
+
+
+def _pip_variables() -> dict[str, str]:
+    """What the environment says to a pip that is not here."""
+    variables = {name: f"PIP_{name.upper().replace('-', '_')}" for name in UV_NAMES}
+    print(
+        f"image: {sys.executable} has no pip, so pip's configuration is not read, only {', '.join(variables.values())}; "
+        "install pip, or set PYTHON to a Python that has it",
+        file=sys.stderr,
+    )
+    return {name: os.environ[variable] for name, variable in variables.items() if os.environ.get(variable)}
 
 
 class _Resolver:
@@ -130,7 +160,10 @@ class _Resolver:
             command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--quiet"]
             if hashes:
                 command.append("--generate-hashes")
-            done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment)
+            try:
+                done = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment)
+            except FileNotFoundError as error:
+                raise BuildError("there is no uv on the PATH; take the environment's: make locks", UNREACHABLE) from error
         if done.returncode:
             raise LockError(done.stderr)
         return done.stdout

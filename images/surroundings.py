@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from images.build_errors import BuildError
 
 CA_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 """The first that is set counts."""
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+"""Also in capital letters; small ones go before them, as for curl."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Surroundings:
     apt: str | None = None
     """The apt sources to use, with CODENAME for the release."""
     wheelhouse: Path | None = None
+    proxies: tuple[tuple[str, str], ...] = ()
+    """Variables of the steps, in small letters and in capitals: Docker's own settings may have either, and these go before them."""
+    left_out: tuple[str, ...] = ()
+    """Proxies that a step cannot reach."""
 
 
 def for_cuda(around: Surroundings) -> Surroundings:
@@ -75,6 +82,8 @@ def surroundings(environment: Mapping[str, str], pip: Mapping[str, str]) -> Surr
     Raises:
         BuildError: a CA bundle or a wheelhouse is named and is none.
     """
+    found = proxies(environment)
+    left_out = [name for name, value in found.items() if name != "no_proxy" and is_local(value)]
     wheels = [Path(place) for place in pip.get("UV_FIND_LINKS", "").split() if Path(place).is_dir()]
     return Surroundings(
         ca=ca_bundle(environment),
@@ -83,7 +92,21 @@ def surroundings(environment: Mapping[str, str], pip: Mapping[str, str]) -> Surr
         wheels=wheels[0] if wheels else None,
         apt=apt_sources(environment),
         wheelhouse=Path(environment["WHEELHOUSE"]).resolve() if environment.get("WHEELHOUSE") else None,
+        proxies=tuple((spelled, value) for name, value in found.items() if name not in left_out for spelled in (name, name.upper())),
+        left_out=tuple(left_out),
     )
+
+
+def proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The proxies that the environment names, by their names in small letters; nothing where there is only an exception from none."""
+    found = {name: environment.get(name) or environment.get(name.upper(), "") for name in PROXIES}
+    return {name: value for name, value in found.items() if value} if found["http_proxy"] or found["https_proxy"] else {}
+
+
+def is_local(proxy: str) -> bool:
+    """Whether a proxy is one of this machine alone: a step of a build has another localhost."""
+    host = urlsplit(proxy if "//" in proxy else f"//{proxy}").hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def apt_sources(environment: Mapping[str, str]) -> str | None:

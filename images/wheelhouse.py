@@ -6,7 +6,7 @@
 The second command is for the machine without a network, after this clone and the directory were carried there. The directory holds the
 base image, Debian packages, the build tools and each image's wheels. Standard library only, as images/build.py.
 
-Exit codes: those of images/build.sh.
+Exit codes: those of images/build.sh, and 73 the directory cannot be written.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from pathlib import Path
 from images import buildkit, command, plan
 from images.build_errors import BUILD, BuildError
 from images.buildkit import say
-from images.errors import UsageError
+from images.errors import OutputError
 from images.matrix import IMAGES, ROOT, names
 from images.resolve import pip_settings
 from images.surroundings import Surroundings, for_cuda, surroundings
+
+BASE = "BASE"
+"""The file that says which base image the Debian packages are for: its name, and its layers as Docker prints them."""
 
 
 def digests(image: str) -> dict[str, str]:
@@ -57,6 +60,39 @@ def check(place: Path, image: str, wanted: Mapping[str, str]) -> None:
             raise BuildError(f"WHEELHOUSE is '{place}', and its {directory} are for other versions than images/locks here; {fix}", 78)
 
 
+def base_image() -> str:
+    """The base image that builds take here."""
+    return os.environ.get("BASE_IMAGE") or str(json.loads((IMAGES / "versions.json").read_text())["base_image"])
+
+
+def layers(image: str) -> str:
+    """The digests of an image's layers, which are the same wherever it is; empty where Docker does not have it."""
+    return buildkit.said("docker", "image", "inspect", "--format", "{{json .RootFS.Layers}}", image)
+
+
+def check_base(place: Path, image: str, found: str) -> None:
+    """Refuse to build on another base image than the one that a wheelhouse's Debian packages are for; ``found`` is of `layers`.
+
+    Raises:
+        BuildError: it is another, it is not here, or the wheelhouse does not say which it was.
+    """
+    base = place / BASE
+    if not base.is_file():
+        raise BuildError(
+            f"WHEELHOUSE is '{place}', which does not say for which base image it is; collect it anew, with a network: make wheelhouse",
+            66,
+        )
+    name, collected = base.read_text().split("\n")[:2]
+    if not found:
+        raise BuildError(f"WHEELHOUSE is '{place}', and its base image {image} is not in Docker; load it: images/base.sh", 66)
+    if found != collected:
+        raise BuildError(
+            f"WHEELHOUSE is '{place}', and its Debian packages are for the base image {name} of its base.tar, not for the {image} here; "
+            f"take that one: docker load --input {place}/base.tar; export BASE_IMAGE={name}",
+            78,
+        )
+
+
 def collect(wanted: Sequence[str], place: Path) -> None:
     """Fill ``place``; what is there and fits is kept.
 
@@ -66,10 +102,14 @@ def collect(wanted: Sequence[str], place: Path) -> None:
     versions = json.loads((IMAGES / "versions.json").read_text())
     images = list(dict.fromkeys(name.removesuffix("-cai") for name in plan.expand(wanted, names(versions))))
     around = replace(surroundings(os.environ, pip_settings()), wheelhouse=None)
-    buildkit.new_log()
+    buildkit.need_docker()
+    buildkit.begin(around)
     place.mkdir(parents=True, exist_ok=True)
-    _save(os.environ.get("BASE_IMAGE") or versions["base_image"], place / "base.tar")
+    base = base_image()
+    (place / BASE).unlink(missing_ok=True)
+    _save(base, place / "base.tar")
     _fill(place, "debs", "collected-debs", around)
+    (place / BASE).write_text(f"{base}\n{layers(base)}\n")  # with it, base image and Debian packages are of one kind
     for image in images:
         for directory, digest in digests(image).items():
             complete = place / directory / "COMPLETE"
@@ -111,21 +151,30 @@ def _link(wheels: Path) -> None:
             file.hardlink_to(other)
 
 
-def main() -> int:
-    """Collect what the command line names."""
+def run(arguments: Sequence[str]) -> None:
+    """Do what the command line says.
+
+    Raises:
+        BuildError: something cannot be had.
+        OutputError: the directory cannot be written.
+    """
     parser = command.Parser(prog="images.wheelhouse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="*", help="an image or a group (default: the CPU images)")
     parser.add_argument("--into", type=Path, default=ROOT / "build/wheelhouse", help="the directory (default: build/wheelhouse)")
+    given = parser.parse_args(arguments)
     try:
-        arguments = parser.parse_args()
-        collect(arguments.target, arguments.into.resolve())
-    except (BuildError, UsageError) as error:
-        print(f"ray-serve-cai: error: {error}", file=sys.stderr)
-        return error.exit_code
+        collect(given.target, given.into.resolve())
+    except OSError as error:
+        raise OutputError(f"{given.into} cannot be written ({error.strerror}); free some space, or use another: --into.") from error
+
+
+def main() -> int:
+    """The command; its exit code."""
+    try:
+        return command.main(run, None)
     except KeyboardInterrupt:
         print("ray-serve-cai: error: interrupted; what was complete is kept.", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

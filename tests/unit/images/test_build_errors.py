@@ -13,9 +13,21 @@ pytestmark = pytest.mark.issue(7)
 LOGS = Path(__file__).parent / "logs"
 FAILURES: dict[str, tuple[int, str]] = {
     "apt-forbidden": (69, "archive does not answer: https://.*/debian/dists/bookworm/InRelease: 401 Unauthorized"),
+    "apt-no-archive": (69, "archive does not answer: http://127.0.0.1:5944/none: 404 Not Found .*; check DEBIAN_MIRROR and its password"),
     "apt-no-candidate": (78, "the base image's archive has no package tini; set BASE_IMAGE"),
+    "apt-no-certificates": (
+        69,
+        "the base image has no certificates with which to check the package archive https://127.0.0.1:5943/debian/dists/bookworm/InRelease; "
+        "name a CA bundle in SSL_CERT_FILE, or give an http:// address in DEBIAN_MIRROR",
+    ),
+    "apt-no-security": (69, "no security updates at http://127.0.0.1:5944/debian-security: 404 Not Found; name their address in DEBIAN_SECURITY_MIRROR"),
     "apt-package": (78, "has no package libgomp-of-tomorrow1; set BASE_IMAGE"),
     "apt-unreachable": (69, "archive does not answer: http://archive.invalid/debian/dists/bookworm/InRelease: Could not resolve"),
+    "apt-untrusted": (
+        69,
+        r"https://127.0.0.1:5943/debian/dists/bookworm/InRelease is not trusted here \(The certificate is NOT trusted. The certificate issuer is "
+        r"unknown\); name the CA bundle of this network in SSL_CERT_FILE",
+    ),
     "base-python": (78, "the base image has Python 3.11.0rc1, and torch needs 3.11.1 or newer; set BASE_IMAGE to Debian 12"),
     "base-dns": (69, "the base image registry.invalid/debian:bookworm-slim cannot be pulled: dial tcp: lookup registry.invalid"),
     "base-refused": (
@@ -50,6 +62,8 @@ FAILURES: dict[str, tuple[int, str]] = {
     "pip-tls": (69, r"a server's certificate is not trusted here \(self-signed certificate\); name the CA bundle"),
     "pip-version": (78, "no index has hatchling==0.0.999, which images/versions.json pins as a build tool"),
     "python": (78, "Python 3.11.2 is in the image and versions.json wants 3.12; set BASE_IMAGE"),
+    "pytorch-dns": (69, "PyTorch's own index does not answer: https://download.pytorch.org/whl/cpu/torch/: dns error; .* in PIP_EXTRA_INDEX_URL"),
+    "pytorch-pip": (69, "PyTorch's own index does not answer pip at /whl/cpu/torch/: Temporary failure .* in PIP_EXTRA_INDEX_URL"),
     "silent": (70, "^the step silent failed: exit code: 1$"),
     "unknown": (70, r"^the step unknown failed: ModuleNotFoundError: No module named 'torch_of_tomorrow' \(exit code: 1\)$"),
     "versions": (78, "^ray 2.60.0 is installed and versions.json pins 2.59.0; run: make locks$"),
@@ -95,6 +109,11 @@ def test_what_runs_beside_the_failed_step_is_no_cause() -> None:
 )
 def test_what_no_rule_knows(log: str, line: str) -> None:
     assert explain(log).line == line
+
+
+def test_pytorchs_own_index_refuses() -> None:
+    log = "hint: An index (https://download.pytorch.org/whl/cpu) returned a 403 Forbidden error. Check that the index URL is correct.\n"
+    assert explain(log).line.startswith("PyTorch's own index https://download.pytorch.org/whl/cpu refuses: 403 Forbidden; name an index that has")
 
 
 def test_a_long_cause_keeps_what_to_do() -> None:

@@ -85,6 +85,24 @@ def test_it_holds_what_a_start_takes(made: Path, daemon: FakeDaemon) -> None:
     assert {entry.uid for entry in members.values()} == {0}
 
 
+def test_what_was_not_committed_does_not_pass_for_a_release(
+    tmp_path: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def saving(image: str) -> Iterator[IO[bytes]]:
+        assert image == f"{IMAGE}-dirty"
+        yield io.BytesIO(b"layers")
+
+    monkeypatch.setattr(archive, "saving", saving)
+    monkeypatch.setattr("images.revision.build_id_at", lambda commit, image: "another")
+    assert bundle.main(["ray-serve-cai:vllm-cpu", "--into", str(tmp_path)]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}-dirty.tar"]
+    assert daemon.tagged == [("sha256:abc", "ray-serve-cai", ["0.1.0-vllm0.32.0-cpu-dirty"])]
+    told = capsys.readouterr().err
+    assert "the image is none of a release, so its tag is 0.1.0-vllm0.32.0-cpu-dirty: " in told
+    assert f"tar -xf {NAME}-dirty.tar; {NAME}-dirty/start" in told
+
+
 def test_its_checksums_are_those_of_all_its_files(made: Path, tmp_path: Path) -> None:
     with tarfile.open(made) as files:
         files.extractall(tmp_path, filter="data")

@@ -22,6 +22,13 @@ def test_no_section(version: str, words: str) -> None:
         changelog.section(TEXT, version)
 
 
+def test_what_is_still_to_be_released() -> None:
+    text = TEXT.replace("- a\n", "To be released as 0.1.0.\n\n- a\n")
+    assert changelog.section(text, "0.2.0")
+    with pytest.raises(ContradictionError, match=r"says 'To be released as 0.1.0.' under \[0.1.0\]; take that line out"):
+        changelog.section(text, "0.1.0")
+
+
 @pytest.mark.parametrize("version", ["0.1.0", "1.20.300", "0.1.0rc1"])
 def test_a_tag_that_fits(version: str) -> None:
     assert changelog.version_of(f"v{version}", f'[project]\nversion = "{version}"\n') == version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,6 +100,8 @@ def test_a_push() -> None:
     assert registry(lines=lines).push("r/o", "it") == "sha256:abc"
     with pytest.raises(DaemonError, match="r/o:it cannot be pushed: denied; docker login"):
         registry(lines=[{"status": "Preparing"}, {"error": "denied"}]).push("r/o", "it")
+    with pytest.raises(DaemonError, match="r/o:it was pushed and Docker names no digest for it"):
+        registry(lines=[{"status": "Pushed"}]).push("r/o", "it")
 
 
 def test_a_tag_in_a_registry() -> None:
@@ -106,6 +109,32 @@ def test_a_tag_in_a_registry() -> None:
     assert registry(data=NotFound("manifest unknown")).pushed("r/o:it") is None
     with pytest.raises(DaemonError, match="the registry of r/o:it does not answer: certificate signed by unknown authority"):
         registry(data=APIError("no", explanation="certificate signed by unknown authority")).pushed("r/o:it")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "found"),
+    [('{"config": {"digest": "sha256:def"}, "layers": []}', "sha256:def"), ('{"manifests": []}', None)],
+    ids=["an image", "an index"],
+)
+def test_what_a_digest_means(manifest: str, found: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n[ \"$*\" = 'buildx imagetools inspect --raw r/o@sha256:abc' ] && echo '{manifest}'\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert registry().id_of("r/o@sha256:abc") == found
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [("#!/bin/sh\necho 'ERROR: denied' >&2\nexit 1\n", "the registry of r/o@sha256:abc does not answer: ERROR: denied"), ("", "no docker command")],
+    ids=["denied", "no docker"],
+)
+def test_what_a_digest_means_cannot_be_known(script: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if script:
+        (tmp_path / "docker").write_text(script)
+        (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DaemonError, match=words):
+        registry().id_of("r/o@sha256:abc")
 
 
 def test_docker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

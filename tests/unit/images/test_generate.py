@@ -4,17 +4,28 @@ from typing import Any
 
 import pytest
 
-from images import generate
+from images import command, generate
 
 pytestmark = pytest.mark.issue(7)
 
 
 def test_a_file_that_is_stale_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["generate.py", "--check"])
-    assert generate.main() == 0
+    assert command.main(generate.run, ["--check"]) == 0
     monkeypatch.setattr(generate, "bake", lambda versions, release: "other")
-    assert generate.main() == 1
-    assert capsys.readouterr().err == "images/docker-bake.hcl is stale; run: make generate\n"
+    assert command.main(generate.run, ["--check"]) == 65
+    assert capsys.readouterr().err == "ray-serve-cai: error: images/docker-bake.hcl is stale; run: make generate\n"
+
+
+@pytest.mark.parametrize(("arguments", "words"), [(["--chekc"], "unrecognized arguments: --chekc; see --help."), (["x"], "unrecognized arguments: x")])
+def test_a_command_line_that_cannot_be_used(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(generate.run, arguments) == 64
+    assert capsys.readouterr().err.startswith(f"ray-serve-cai: error: {words}")
+
+
+def test_without_uv(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert command.main(generate.run, ["--locks"]) == 69
+    assert capsys.readouterr().err == "ray-serve-cai: error: there is no uv on the PATH; take the environment's: make locks\n"
 
 
 def test_pins_that_do_not_resolve_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +34,6 @@ def test_pins_that_do_not_resolve_are_one_line(capsys: pytest.CaptureFixture[str
 
     monkeypatch.setattr(generate, "locks", locks)
     monkeypatch.setattr(generate, "tools_lock", lambda versions: "")
-    monkeypatch.setattr("sys.argv", ["generate.py", "--locks"])
-    assert generate.main() == 78
+    assert command.main(generate.run, ["--locks"]) == 78
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("ray-serve-cai: error: vllm-cpu: the pinned versions do not go together: Because a depends on b==2")

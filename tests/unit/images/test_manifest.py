@@ -197,6 +197,31 @@ def test_what_is_not_installed_is_told_like_another_version(monkeypatch: pytest.
     assert manifest.installed("ray") == "none"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 64, "manifest.py takes VERSIONS_JSON IMAGE VARIANT"),
+        (["--nope", "vllm-cpu", "engine", "pyproject.toml"], 64, "manifest.py takes"),
+        (["{versions}", "vllm-cpu", "engine", "--context"], 64, "manifest.py takes"),
+        (["/none.json", "vllm-cpu", "engine", "--context", "{images}"], 66, "there is no /none.json"),
+        (["{versions}", "vllm-cpu", "engine", "--context", "/none"], 66, "there is no /none"),
+        (["{versions}", "vllm-gpu", "engine", "{images}"], 64, "there is no image 'vllm-gpu'; use one of {versions}: vllm-cpu, "),
+        (["{versions}", "vllm-cpu", "engin", "{images}"], 64, "there is no variant 'engin'; use engine or cai."),
+    ],
+)
+def test_a_command_line_that_cannot_be_used(arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    places = {"images": str(IMAGES), "versions": str(IMAGES / "versions.json")}
+    assert manifest.run([word.format(**places) for word in arguments]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ray-serve-cai: error: {words.format(**places)}")
+
+
+def test_as_a_build_calls_it(install: Callable[[str], Installed], capsys: pytest.CaptureFixture[str]) -> None:
+    install("vllm-cpu")
+    assert manifest.run([str(IMAGES / "versions.json"), "vllm-cpu", "engine", "--context", str(IMAGES.parent)]) == 0
+    assert json.loads(capsys.readouterr().out)["build_id"] == manifest.build_id(manifest.inputs(IMAGES.parent, "vllm-cpu"))
+
+
 def test_the_inputs_are_what_a_build_is_given() -> None:
     """.dockerignore lets in what an image is built from, all locks, and what only collects."""
     ignored = (IMAGES.parent / ".dockerignore").read_text().split()

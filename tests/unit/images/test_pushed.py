@@ -9,10 +9,12 @@ import pytest
 from images import pushed
 from images.errors import ContradictionError, DaemonError, NoImageError
 from images.pushed import Pushed
+from tests.unit.images.conftest import REVISION
 
 pytestmark = pytest.mark.issue(8)
-IT = Pushed("vllm-cpu", "registry.example.com/r", "sha256:abc", ["0.1.0-vllm0.32.0-cpu", "0.1-vllm-cpu"], "sha256:def")
-SUBJECT = "registry.example.com/r@sha256:abc"
+DIGEST = f"sha256:{'ab' * 32}"
+IT = Pushed("vllm-cpu", "registry.example.com/r", DIGEST, ["0.1.0-vllm0.32.0-cpu", "0.1-vllm-cpu"], "sha256:def", REVISION)
+SUBJECT = f"registry.example.com/r@{DIGEST}"
 
 
 @pytest.fixture
@@ -30,6 +32,20 @@ def test_it_is_read_as_it_was_written(file: Path) -> None:
 def test_something_else(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ContradictionError, match="is not what images.push writes"):
+        pushed.read(file)
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:abc", f"sha512:{'ab' * 32}"])
+def test_a_digest_that_is_none(file: Path, digest: str) -> None:
+    file.write_text(IT.as_json().replace(DIGEST, digest))
+    with pytest.raises(ContradictionError, match=f"vllm-cpu.pushed.json has the digest '{digest}', and a digest is sha256: and 64"):
+        pushed.read(file)
+
+
+@pytest.mark.parametrize("revision", ["", "HEAD", REVISION[:12]])
+def test_a_revision_that_is_none(file: Path, revision: str) -> None:
+    file.write_text(IT.as_json().replace(REVISION, revision))
+    with pytest.raises(ContradictionError, match=f"has the revision '{revision}', and a revision is 40 hexadecimal digits; push"):
         pushed.read(file)
 
 

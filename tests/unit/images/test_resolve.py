@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images import resolve
+from images.build_errors import BuildError
 
 pytestmark = pytest.mark.issue(7)
 LOCKS = Path(resolve.__file__).parent / "locks"
@@ -82,3 +83,28 @@ def test_the_environment_goes_before_pips_files(monkeypatch: pytest.MonkeyPatch,
     assert resolve.pip_settings() == {"UV_NATIVE_TLS": "1", "UV_DEFAULT_INDEX": "https://file/simple", "UV_INDEX": "https://extra/simple"}
     monkeypatch.setenv("PIP_INDEX_URL", "https://environment/simple")
     assert resolve.pip_settings()["UV_DEFAULT_INDEX"] == "https://environment/simple"
+
+
+def test_a_python_without_pip_says_so_and_takes_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://environment/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://extra/simple file:///srv/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    assert resolve.pip_settings() == {
+        "UV_NATIVE_TLS": "1",
+        "UV_DEFAULT_INDEX": "https://environment/simple",
+        "UV_INDEX": "https://extra/simple",
+    }
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no pip, so pip's configuration is not read, only PIP_FIND_LINKS, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL; install pip" in line
+
+
+def test_a_configuration_that_pip_cannot_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "pip.conf"
+    file.write_text("nonsense\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(file))
+    with pytest.raises(BuildError, match=f"pip's settings cannot be read: .*file: '{file}', line: 1 .*; mend that file, or name another") as caught:
+        resolve.pip_settings()
+    assert caught.value.exit_code == 78

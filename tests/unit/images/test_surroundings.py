@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from images.build_errors import BuildError
-from images.surroundings import Surroundings, apt_sources, ca_bundle, files, for_cuda
+from images.plan import settings
+from images.surroundings import Surroundings, apt_sources, ca_bundle, files, for_cuda, surroundings
 
 pytestmark = pytest.mark.issue(8)
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -90,3 +92,27 @@ def test_an_error_does_not_tell_the_password() -> None:
         apt_sources({"DEBIAN_MIRROR": "ftp://me:hunter2@mirror/debian"})
     assert "hunter2" not in str(caught.value)
     assert "ftp://mirror/debian" in str(caught.value)
+
+
+def test_proxies_reach_the_steps_without_standing_on_a_command_line() -> None:
+    around = surroundings({"HTTP_PROXY": "http://u:p@proxy:3128", "https_proxy": "http://small:1", "HTTPS_PROXY": "http://big:1", "NO_PROXY": "a,.b"}, {})
+    assert dict(around.proxies) == {
+        **dict.fromkeys(("http_proxy", "HTTP_PROXY"), "http://u:p@proxy:3128"),
+        **dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://small:1"),
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), "a,.b"),
+    }
+    names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+    assert settings(["vllm-cuda"], for_cuda(around), Path("/s"))[1::2] == [f"vllm-cuda.args.{name}" for name in names]
+    assert not [word for word in settings(["vllm-cpu"], replace(around, wheelhouse=Path("/w")), Path("/s")) if "proxy" in word.lower()]
+
+
+@pytest.mark.parametrize("value", ["http://localhost:3128", "127.0.0.1:3128", "http://u:p@127.1.2.3", "http://[::1]:3128"])
+def test_a_proxy_at_localhost_is_left_out(value: str) -> None:
+    around = surroundings({"HTTP_PROXY": value, "HTTPS_PROXY": "http://proxy:3128"}, {})
+    assert around.left_out == ("http_proxy",)
+    assert dict(around.proxies).keys() == {"https_proxy", "HTTPS_PROXY"}
+
+
+@pytest.mark.parametrize("environment", [{"NO_PROXY": "a"}, {"HTTP_PROXY": "", "http_proxy": ""}])
+def test_no_proxy_is_none(environment: dict[str, str]) -> None:
+    assert surroundings(environment, {}) == Surroundings()

