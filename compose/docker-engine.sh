@@ -50,7 +50,9 @@ apt_login() {
   [ "$login" != "${login%@*}" ] || return 0
   login=${login%@*}
   login=${login//%/\\x} # %40 is an @
-  printf 'machine %s login %b password %b\n' "$(without_password "$1")" "${login%%:*}" "${login#*:}"
+  printf 'machine %s login %b' "$(without_password "$1")" "${login%%:*}"
+  [ "$login" = "${login#*:}" ] || printf ' password %b' "${login#*:}"
+  printf '\n'
 }
 
 apt_install() {

@@ -51,6 +51,7 @@ def test_the_mirror_that_is_named_goes_before_this_machines_own(call: Call, envi
     [
         ("https://mirror.example.com/debian/", ""),
         ("https://u:p@mirror.example.com/debian/", "machine https://mirror.example.com/debian/ login u password p\n"),
+        ("https://token@mirror.example.com/debian/", "machine https://mirror.example.com/debian/ login token\n"),
         ("http://me%40here:a%2Fb@[fd00::1]:8080/d/", "machine http://[fd00::1]:8080/d/ login me@here password a/b\n"),
     ],
 )
