@@ -33,7 +33,7 @@ from images.resolve import pip_settings
 from images.surroundings import Surroundings, for_cuda, surroundings
 
 BASE = "BASE"
-"""The file that says which base image the Debian packages are for: its name, and its layers as Docker prints them."""
+"""The file that says what belongs together: the base image's name, its layers as Docker prints them, and `packages`."""
 
 
 def digests(image: str) -> dict[str, str]:
@@ -70,19 +70,25 @@ def layers(image: str) -> str:
     return buildkit.said("docker", "image", "inspect", "--format", "{{json .RootFS.Layers}}", image)
 
 
+def packages(place: Path) -> str:
+    """SHA-256 of the index of a wheelhouse's Debian packages, which has that of each of them; apt compares those."""
+    return hashlib.sha256((place / "debs/Packages").read_bytes()).hexdigest()
+
+
 def check_base(place: Path, image: str, found: str) -> None:
     """Refuse to build on another base image than the one that a wheelhouse's Debian packages are for; ``found`` is of `layers`.
 
     Raises:
-        BuildError: it is another, it is not here, or the wheelhouse does not say which it was.
+        BuildError: it is another, it is not here, the packages are others, or the wheelhouse does not say which they were.
     """
     base = place / BASE
-    if not base.is_file():
-        raise BuildError(
-            f"WHEELHOUSE is '{place}', which does not say for which base image it is; collect it anew, with a network: make wheelhouse",
-            66,
-        )
-    name, collected = base.read_text().split("\n")[:2]
+    said = base.read_text().splitlines() if base.is_file() else []
+    fix = "collect it anew, with a network: make wheelhouse"
+    if len(said) != 3:
+        raise BuildError(f"WHEELHOUSE is '{place}', which does not say which base image and Debian packages belong together; {fix}", 66)
+    name, collected, index = said
+    if index != packages(place):
+        raise BuildError(f"WHEELHOUSE is '{place}', and its debs are not those that were collected for the base image {name}; {fix}", 78)
     if not found:
         raise BuildError(f"WHEELHOUSE is '{place}', and its base image {image} is not in Docker; load it: images/base.sh", 66)
     if found != collected:
@@ -109,7 +115,7 @@ def collect(wanted: Sequence[str], place: Path) -> None:
     (place / BASE).unlink(missing_ok=True)
     _save(base, place / "base.tar")
     _fill(place, "debs", "collected-debs", around)
-    (place / BASE).write_text(f"{base}\n{layers(base)}\n")  # with it, base image and Debian packages are of one kind
+    (place / BASE).write_text(f"{base}\n{layers(base)}\n{packages(place)}\n")  # with it, base image and Debian packages are of one kind
     for image in images:
         for directory, digest in digests(image).items():
             complete = place / directory / "COMPLETE"

