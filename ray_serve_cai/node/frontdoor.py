@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_serve_cai.errors import ResourceError
-from ray_serve_cai.node import access
+from ray_serve_cai.node import access, shared_address
 from ray_serve_cai.node.address import bracketed
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.state import models_path
 
 RETRY_AFTER_S = 5
-RETRIED_BYTES = 1 << 16
-"""Largest request, with its headers, that HAProxy can send once more."""
-READABLE_BYTES = RETRIED_BYTES - 5536
-"""Largest body of which it reads the model; the headers have to fit beside it."""
 MADE_HERE = "x-rscai-no-answer"
 """Marks, for the gateway alone, answers that HAProxy makes because nothing else answered."""
 _PROXY_ERRORS = {
@@ -115,11 +111,12 @@ def render(
     backends = "".join(_backend(plan, number, name, max_body_mb, allowed[number]) for number, name in enumerate(models))
     paths = [models_path(name) for name in models[1:]]
     whose = access.rules(paths, directory, {code: _refuse(code) for code in _REFUSALS}) if keys else ""
+    inner = shared_address.within(models, sockets.gateway, sockets.models, keys=keys) if shared else ""
     errors = "\n".join(f"    http-error {_answer(code, max_body_mb)}" for code in _PROXY_ERRORS)
     return f"""global
     maxconn {connections}
     nbthread {threads}
-    tune.bufsize {RETRIED_BYTES}
+    tune.bufsize {shared_address.BUFFER}
     hard-stop-after {max(plan.drain_s, 1)}s
     stats socket unix@{sockets.commands} mode 600 level admin
 defaults
@@ -149,62 +146,16 @@ frontend public
     http-request del-header x-rscai-no-request-id
     http-request set-header x-rscai-no-request-id 1 if !{{ req.hdr(x-request-id) -m found }}
     http-request set-header x-request-id %[var(txn.id)]
-{_READ_MODEL if shared else ""}    use_backend launcher if {{ path / /health /ready }}
+{shared_address.READ_MODEL if shared else ""}    use_backend launcher if {{ path / /health /ready }}
     use_backend launcher if {{ path /metrics }} !{{ var(txn.own) -m bool }}
-{_by_path(models)}{_by_body(models) if shared else ""}    default_backend model0
-{_within(models, sockets, keys=keys) if shared else ""}{access.table() if keys else ""}frontend metrics
+{shared_address.by_path(models)}{shared_address.by_body(models) if shared else ""}    default_backend model0
+{inner}{access.table() if keys else ""}frontend metrics
     bind unix@{sockets.metrics} mode 600
     http-request use-service prometheus-exporter if {{ path /metrics }}
     http-request return status 404
 backend launcher
     server launcher 127.0.0.1:{ports.status}
 {backends}"""
-
-
-def _by_path(models: Sequence[str]) -> str:
-    """Rules that send each model but the first what is asked below its own path."""
-    paths = [models_path(name) for name in models]
-    return "".join(
-        f"    use_backend model{number} if {{ path {path} }} || {{ path_beg {path}/ }}\n" for number, path in enumerate(paths) if number
-    )
-
-
-_READ_MODEL = f"""    acl has_body method POST PUT PATCH DELETE
-    acl upgrades req.hdr(upgrade) -m found
-    http-request wait-for-body time 60s at-least {READABLE_BYTES} if has_body
-    http-request set-var(txn.model) req.body,json_query('$.model') if has_body
-    http-request set-var(txn.model) url_param(model) if upgrades
-"""
-
-
-def _by_body(models: Sequence[str]) -> str:
-    """Rules for an address that models share: a request's ``model`` says whose it is.
-
-    Where HAProxy has read it, no other program stands in the way. The gateway gets what is too long, is no JSON, or names something
-    else; and the list of models. What has no body goes to the first model.
-    """
-    named = "".join(
-        f"    use_backend model{number} if {{ var(txn.model) -m str {name} }} {{ req.body_size le {READABLE_BYTES} }}\n"
-        for number, name in enumerate(models)
-    )
-    return f"""    use_backend model0 if {{ var(txn.own) -m bool }}
-{named}    use_backend gateway if {{ path /v1/models }} || {{ path_beg /v1/models/ }}
-    use_backend gateway if has_body !upgrades
-"""
-
-
-def _within(models: Sequence[str], sockets: Sockets, *, keys: bool) -> str:
-    """The gateway, and the listener at which it finds each model below its own path, as everybody does."""
-    own = models_path(models[0])
-    user = f"    http-request set-var(txn.user) req.hdr({access.HEADER})\n" if keys else ""
-    return f"""frontend models
-    bind unix@{sockets.models} mode 600
-    http-request set-var(txn.id) req.hdr(x-request-id)
-{user}    http-request replace-path {own}(/.*) \\1 if {{ path_beg {own}/ }}
-{_by_path(models)}    default_backend model0
-backend gateway
-    server gateway unix@{sockets.gateway}
-"""
 
 
 def _backend(plan: NodePlan, number: int, name: str, max_body_mb: int, allowed: str) -> str:

@@ -21,12 +21,12 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
 from yarl import URL
 
 from ray_serve_cai import state
 from ray_serve_cai.engines.refusals import Refusal
 from ray_serve_cai.serving.model_in_body import model_in
+from ray_serve_cai.serving.passing import NO_ANSWER, passed_on, relay, session_at
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +37,10 @@ KNOWN_S = 5.0
 """How long a model's own list of names, its adapters among them, is believed."""
 ADAPTER = ":"
 """SGLang's clients name an adapter as ``model:adapter``."""
-NOT_PASSED_ON = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "expect")
-)
-"""Headers of one connection (RFC 9110, section 7.6.1), and what this end has answered itself."""
 LONGEST_HEADER = 1 << 16
 """The front door's own limit."""
 BACKLOG = 4096
 """Connections that may wait to be taken; the front door turns requests away where they cannot."""
-NO_ANSWER = "x-rscai-no-answer"
-"""The front door's mark on an answer that it made, because nothing behind it answered."""
 
 
 @dataclass(frozen=True)
@@ -185,36 +179,10 @@ class Gateway:
         return Refusal(413, "invalid_request_error", f"The request body is too large; the limit is {limit} MiB.")
 
 
-def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Headers without those that belong to one connection, or to the length of what is read. Pure."""
-    kept: CIMultiDict[str] = CIMultiDict(headers)
-    named = {one.strip().lower() for value in kept.getall("Connection", []) for one in value.split(",")}
-    for name in {*NOT_PASSED_ON, *named, "content-length", NO_ANSWER}:
-        kept.popall(name, None)
-    return kept
-
-
 def answer(refusal: Refusal, path: str) -> web.Response:
     """An error of the gateway's own."""
     headers = {"Retry-After": str(refusal.retry_after_s)} if refusal.retry_after_s is not None else None
     return web.json_response(refusal.document(path), status=refusal.status, headers=headers)
-
-
-async def relay(request: web.Request, found: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Pass an answer on as it comes. Where it breaks off, so does this one: nobody may take half of an answer for the whole."""
-    made = web.StreamResponse(status=found.status, reason=found.reason, headers=passed_on(found.headers))
-    if (length := found.headers.get("Content-Length")) is not None:
-        made.content_length = int(length)
-    try:
-        await made.prepare(request)
-        async for chunk in found.content.iter_any():
-            await made.write(chunk)
-        await made.write_eof()
-    except (aiohttp.ClientError, ConnectionError) as error:
-        logger.info("%s %s broke off: %s: %s", request.method, request.path, type(error).__name__, error)
-        if request.transport is not None:
-            request.transport.abort()
-    return made
 
 
 class StateOfModels:
@@ -263,15 +231,3 @@ async def listen(gateway: Gateway, socket: Path) -> web.AppRunner:
     await web.UnixSite(runner, str(socket), backlog=BACKLOG).start()
     socket.chmod(0o600)
     return runner
-
-
-def session_at(models: Path) -> aiohttp.ClientSession:
-    """A client of whatever listens at a socket, that changes nothing of what it carries."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.UnixConnector(str(models), limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        auto_decompress=False,
-        read_bufsize=1 << 16,
-    )

@@ -29,7 +29,8 @@ from ray_serve_cai.node import frontdoor
 from ray_serve_cai.node.discovery import NodePlan
 from ray_serve_cai.node.frontdoor import Sockets
 from ray_serve_cai.serving import gateway
-from ray_serve_cai.serving.gateway import Gateway, StateOfModels, passed_on
+from ray_serve_cai.serving.gateway import Gateway, StateOfModels
+from ray_serve_cai.serving.passing import passed_on, session_at
 from tests.containers import free_port, until
 from tests.unit.serving.test_model_in_body import VALUES, form
 
@@ -145,7 +146,7 @@ class Site:
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
         await site.start()
         self.port = runner.addresses[0][1]
-        session = gateway.session_at(self.sockets.models)
+        session = session_at(self.sockets.models)
         passing = await gateway.listen(Gateway(session, StateOfModels(self.state_file), 4 << 20), self.sockets.gateway)
         return [passing.cleanup, session.close, runner.cleanup]
 
