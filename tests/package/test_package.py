@@ -74,7 +74,7 @@ def test_what_an_index_shows(metadata: Message) -> None:
 def test_no_engine_comes_with_it_unless_it_is_asked_for(metadata: Message) -> None:
     required = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     plain = {one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})}
-    assert plain == {"aiohttp", "httpx", "psutil", "pydantic", "pyyaml", "ray"}
+    assert plain == {"aiohttp", "httpx", "psutil", "pydantic", "python-multipart", "pyyaml", "ray"}
     images = json.loads((ROOT / "images/versions.json").read_text())["images"]
     for engine in ("vllm", "sglang"):
         (extra,) = (one for one in required if one.name == engine)
