@@ -20,7 +20,7 @@ from tests.engines.shapes_chat import CALL, CITY
 pytestmark = pytest.mark.issue(10)
 QUESTION = "What is ray-serve-cai?"
 VLLM = {"enable_auto_tool_choice": True, "tool_call_parser": "hermes"}
-SGLANG = {"tool_call_parser": "hermes"}
+SGLANG = {"tool_call_parser": "hermes", "enable_metrics": True}
 TOOL: Any = {"type": "function", "function": {"name": "weather", "description": "Get the weather.", "parameters": CITY}}
 CALLING: dict[str, Any] = {"structured_outputs": {"regex": CALL}, "regex": CALL}
 """Makes a model call the tool that knows nothing of tools: each engine heeds its own of the two."""
@@ -122,6 +122,19 @@ def test_litellm(mixed: Served, questions: dict[str, str], monkeypatch: pytest.M
             assert "".join(pieces) == questions[QUESTION]
             called = completion(**asked, tools=[TOOL], extra_body=CALLING, max_tokens=90)
             assert [call.function.name for call in called.choices[0].message.tool_calls] == ["weather"]
+
+
+@pytest.mark.full
+def test_metrics_of_both_engines(mixed: Served) -> None:
+    """In one answer of the head, though no engine runs there."""
+    mixed.api.ask(QUESTION, model="by-vllm")
+    mixed.api.ask(QUESTION, model="by-sglang")
+    told = mixed.api.get("/metrics").text.splitlines()
+    for model, name in (("by-vllm", "vllm:time_to_first_token_seconds_count"), ("by-sglang", "sglang:time_to_first_token_seconds_count")):
+        counts = [line for line in told if line.startswith(f'{name}{{model="{model}",replica="')]
+        assert sum(float(line.rpartition(" ")[2]) for line in counts) > 0
+    nodes = {line.split('node="')[1].split('"')[0] for line in told if line.startswith("ray_node_cpu_count{")}
+    assert len(nodes) == 3
 
 
 def test_what_the_front_door_cannot_read_is_answered_by_the_right_model(pair: tuple[Served, Node]) -> None:
