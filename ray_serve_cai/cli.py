@@ -107,12 +107,12 @@ def _serving(command: cloudera_options.Command) -> None:
         "gateway",
         serving.gateway,
         "Find the model that a request names where the front door cannot; the head runs this where it serves several models.",
-        "ray-serve-cai gateway --socket gateway.sock --models models.sock --state-file state.json",
+        "ray-serve-cai gateway --socket gateway.sock --models models.sock --state-file state.json --max-body-mb 32",
     )
     made.add_argument("--socket", type=Path, required=True, metavar="F", help="where to listen, a path")
     made.add_argument("--models", type=Path, required=True, metavar="F", help="the socket at which each model is below its own path")
     made.add_argument("--state-file", type=Path, required=True, metavar="F", help="what the serving process writes: the models' names")
-    made.add_argument("--max-body-mb", type=int, default=32, metavar="N", help="largest request body, MiB (default: %(default)s)")
+    made.add_argument("--max-body-mb", type=int, required=True, metavar="N", help="largest request body, MiB")
     made = command(
         "deploy",
         serving.deploy,

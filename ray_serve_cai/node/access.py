@@ -162,7 +162,9 @@ def rules(paths: Sequence[str], directory: Path, answers: Mapping[int, str]) -> 
     http-request track-sc0 var(txn.user) table keys if writes {{ var(txn.user) -m found }}
     http-request set-var(txn.rate) var(txn.user),map_str_int({maps["rates"]})
     http-request set-var(txn.streams) var(txn.user),map_str_int({maps["streams"]})
+    http-request set-var(txn.again) int(1)
     http-request {answers[429]} if writes {{ var(txn.streams) -m found }} {{ sc0_conn_cur,sub(txn.streams) gt 0 }}
+    http-request set-var(txn.again) int(60),div(txn.rate),add(1) if {{ var(txn.rate) -m found }}
     http-request {answers[429]} if writes {{ var(txn.rate) -m found }} {{ sc0_gpc0_rate,sub(txn.rate) ge 0 }}
     http-request sc-inc-gpc0(0) if writes {{ var(txn.user) -m found }}
 """

@@ -42,7 +42,7 @@ _REFUSALS = {
     429: (
         "This API key is at its limit of requests; try again later.",
         "rate_limit_error",
-        " hdr Retry-After %[int(60),div(txn.rate),add(1)]",
+        " hdr Retry-After %[var(txn.again)]",
     ),
 }
 MOST_CONNECTIONS = 8192

@@ -46,7 +46,7 @@ class Keyring:
         self._known = self._keys.stamp()
         maps = self._maps()
         maps.write()
-        logger.info("API keys: %s", ", ".join(maps.names.values()))
+        _tell(maps)
 
     async def watch(self, commands: Path) -> None:
         """Renew them for ever, by HAProxy's socket ``commands``; keys that cannot be used change nothing."""
@@ -64,8 +64,12 @@ class Keyring:
                 logger.error("the API keys are tried again: %s", error)
                 continue
             else:
-                logger.info("API keys: %s", ", ".join(maps.names.values()))
+                _tell(maps)
             self._known = stamp
 
     def _maps(self) -> Maps:
         return Maps.of(self._keys.read(), self._models, self._directory)
+
+
+def _tell(maps: Maps) -> None:
+    logger.info("API keys: %s", ", ".join(maps.names.values()))

@@ -178,13 +178,14 @@ class Watch:
         while True:
             try:
                 applications = client.get_serve_details()["applications"]
-            except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
+                named = {name: engine.name for name, engine in self.desired.applications().items()}
+                replicas = ray_nodes.replicas(named)
+            except (OSError, RuntimeError, UnavailableError) as error:  # requests' errors are OSErrors
                 self.cannot_look(time.monotonic() - readable, error)
                 time.sleep(CALM_POLL_S)
                 continue
             readable = time.monotonic()
-            named = {name: engine.name for name, engine in self.desired.applications().items()}
-            self.look(applications, ray_nodes.replicas(named))
+            self.look(applications, replicas)
             updates.look(applications)
             time.sleep(CALM_POLL_S if self._state.phase == "ready" else POLL_S)
 

@@ -111,13 +111,15 @@ class Gateway:
         model = await self._model(name, request.headers) if name is not None else self._first()
         if model is None:
             return answer(self._unknown(name or ""), request.path)
-        return await self._forward(request, f"{state.models_path(model)}" if model else "", body)
+        return await self._forward(request, _below(model), body)
 
     async def _forward(self, request: web.Request, prefix: str, body: bytes) -> web.StreamResponse:
         """Send a request, once more where nobody answered, and pass the answer on from its first byte."""
         url = URL(f"http://models{prefix}{request.rel_url.raw_path_qs}", encoded=True)
         headers = passed_on(request.headers)
         for last in (False, True):
+            if last:
+                await asyncio.sleep(AGAIN_S)
             try:
                 data = io.BytesIO(body) if body else None  # which is sent in pieces
                 async with self._session.request(request.method, url, headers=headers, data=data, allow_redirects=False) as found:
@@ -125,7 +127,6 @@ class Gateway:
                         return await relay(request, found)
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
                 logger.warning("%s: no answer (%s: %s)%s", prefix, type(error).__name__, error, "" if last else "; it is asked once more")
-            await asyncio.sleep(0 if last else AGAIN_S)
         return answer(Refusal(503, "service_unavailable", "The model stopped answering; try again.", retry_after_s=5), request.path)
 
     def _first(self) -> str:
@@ -158,7 +159,7 @@ class Gateway:
         return listed, next((found for found in asked if isinstance(found, web.Response)), None)
 
     async def _list(self, name: str, headers: Mapping[str, str]) -> list[dict[str, Any]] | web.Response:
-        url = URL(f"http://models{state.models_path(name) if name else ''}/v1/models", encoded=True)
+        url = URL(f"http://models{_below(name)}/v1/models", encoded=True)
         try:
             async with self._session.get(url, headers=passed_on(headers), timeout=aiohttp.ClientTimeout(total=LIST_S)) as found:
                 body = await found.read()
@@ -177,6 +178,11 @@ class Gateway:
     def _too_long(self) -> Refusal:
         limit = self._max_body >> 20
         return Refusal(413, "invalid_request_error", f"The request body is too large; the limit is {limit} MiB.")
+
+
+def _below(model: str) -> str:
+    """Where a model is; nowhere in particular where there is none yet."""
+    return state.models_path(model) if model else ""
 
 
 def answer(refusal: Refusal, path: str) -> web.Response:

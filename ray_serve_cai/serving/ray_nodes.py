@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ray_serve_cai.engines.engine_config import EngineConfig
+from ray_serve_cai.errors import UnavailableError, one_line
 from ray_serve_cai.serving import room, spread
 from ray_serve_cai.serving.spread import Groups
 from ray_serve_cai.state import NodeState, ReplicaState
+
+SAID_S = 10.0
+"""After which Serve has not said something, seconds."""
 
 
 def nodes(replicas: Counter[str], groups: Groups) -> tuple[NodeState, ...]:
@@ -34,12 +38,19 @@ def replicas(models: Mapping[str, str]) -> tuple[ReplicaState, ...]:
     """Where each replica answers itself; ``models`` are the names of models by those of their applications.
 
     Serve tells its own HAProxy so (ray 2.60, serve/_private/controller.py, ``get_target_groups``), and its REST API nobody.
+
+    Raises:
+        UnavailableError: Serve does not say, or not within `SAID_S`.
     """
     import ray
+    from ray.exceptions import RayError
     from ray.serve.context import _get_global_client
 
     client = _get_global_client()
-    groups = ray.get(client._controller.get_target_groups.remote(from_proxy_manager=True)) if client else []
+    try:
+        groups = ray.get(client._controller.get_target_groups.remote(from_proxy_manager=True), timeout=SAID_S) if client else []
+    except RayError as error:
+        raise UnavailableError(f"Ray Serve does not say where its replicas are: {type(error).__name__}: {one_line(error)}") from error
     return tuple(
         ReplicaState(models[group.app_name], target.name, target.ip, target.port, group.route_prefix)
         for group in groups

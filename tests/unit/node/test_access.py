@@ -62,6 +62,7 @@ def status(door: Door, path: str, name: str | None, body: dict[str, object] | No
         assert error["code"] == code
         assert answered["x-request-id"]
         assert ("www-authenticate" in answered) == (code == 401)
+        assert (int(answered.get("retry-after", 0)) > 0) == (code == 429)
     return code
 
 

@@ -275,6 +275,32 @@ def test_each_look_is_followed_by_a_look_at_updates(cluster: Cluster, monkeypatc
     assert seen == [("loading weights", []), ("warming up", ["a"])]
 
 
+def test_a_serve_that_does_not_say_where_replicas_are_ends_no_watch(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = state.ReplicaState("a", "r", "10.0.0.1", 30000)
+    told: Iterator[Any] = iter([UnavailableError("its controller starts anew"), (there,)])
+
+    def replicas(models: dict[str, str]) -> Any:
+        assert models == {"a": "a"}
+        answer = next(told)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    class Client:
+        def get_serve_details(self) -> Any:
+            return {"applications": {"a": application("RUNNING")}}
+
+    class Updates:
+        def look(self, applications: dict[str, Any]) -> None:
+            raise Seen
+
+    monkeypatch.setattr(controller.ray_nodes, "replicas", replicas)
+    monkeypatch.setattr(controller.time, "sleep", lambda seconds: None)
+    with pytest.raises(Seen):
+        watch_of(cluster, "a").follow(Client(), Updates())  # type: ignore[arg-type]
+    assert cluster.state.replicas == (there,)
+
+
 def test_rays_nodes_and_what_is_free_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="ray is not installed, so there is nothing to stand in for")
     ray_state = pytest.importorskip("ray._private.state")
